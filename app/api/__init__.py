@@ -1,0 +1,1 @@
+"""The HTTP surface. No module in here imports torch."""

@@ -1,0 +1,152 @@
+"""Every error that the service raises on purpose.
+
+The tree, with the HTTP status and code that each class answers with::
+
+    GSoPError                       500 internal
+    ├── RequestError                400 invalid_request      the client can mend it
+    │   ├── InvalidImage            400 invalid_image
+    │   ├── InvalidParameter        422 invalid_parameter
+    │   ├── UnknownModel            404 unknown_model
+    │   ├── UnknownPrediction       404 unknown_prediction
+    │   ├── BodyTooLarge            413 body_too_large
+    │   ├── ImageTooLarge           413 image_too_large
+    │   └── UnsupportedMediaType    415 unsupported_media_type
+    ├── Unavailable                 503 unavailable          the client may try again
+    │   ├── Overloaded              429 overloaded
+    │   ├── NotReady                503 not_ready
+    │   └── Draining                503 draining
+    ├── DeadlineExceeded            504 deadline_exceeded
+    ├── EngineError                 500 internal             the device's side failed
+    │   ├── EngineCrashed           500 engine_crashed
+    │   └── NonFiniteOutput         500 non_finite_output
+    └── SetupError                  500 internal             an operator's mistake; never reaches a client
+        ├── StoreError                                       a model version that cannot be served
+        └── ConfigError                                      settings that cannot work
+
+The message of an error is written for whoever can mend it and names the remedy.
+Foreign exceptions are translated where the foreign library is called, with ``from``.
+"""
+
+from typing import ClassVar
+
+
+class GSoPError(Exception):
+    """The root. Its message is shown to the client, so it holds no internals."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+
+class RequestError(GSoPError):
+    """The request cannot be answered as it is; sending it again will not help."""
+
+    status, code, title = 400, "invalid_request", "Invalid request"
+
+
+class InvalidImage(RequestError):
+    """The bytes are no image that can be decoded."""
+
+    status, code, title = 400, "invalid_image", "Invalid image"
+
+
+class InvalidParameter(RequestError):
+    """A query parameter is of the wrong type or out of range."""
+
+    status, code, title = 422, "invalid_parameter", "Invalid parameter"
+
+
+class UnknownModel(RequestError):
+    """No model of that name or version is loaded or stored."""
+
+    status, code, title = 404, "unknown_model", "Unknown model"
+
+
+class UnknownPrediction(RequestError):
+    """No record of that prediction is kept (it may have been displaced by newer ones)."""
+
+    status, code, title = 404, "unknown_prediction", "Unknown prediction"
+
+
+class BodyTooLarge(RequestError):
+    """The request's body has more bytes than the service accepts."""
+
+    status, code, title = 413, "body_too_large", "Body too large"
+
+
+class ImageTooLarge(RequestError):
+    """The image's header announces more pixels than the service decodes."""
+
+    status, code, title = 413, "image_too_large", "Image too large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The Content-Type or Content-Encoding is none that the service reads."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class Unavailable(GSoPError):
+    """The service cannot take the request now; the same request may succeed later.
+
+    Attributes:
+        retry_after: seconds after which a new try makes sense.
+    """
+
+    status, code, title = 503, "unavailable", "Unavailable"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    """Every slot is taken."""
+
+    status, code, title = 429, "overloaded", "Overloaded"
+
+
+class NotReady(Unavailable):
+    """No engine has become ready yet, or the engines have failed."""
+
+    status, code, title = 503, "not_ready", "Not ready"
+
+
+class Draining(Unavailable):
+    """The service is shutting down and takes no new work."""
+
+    status, code, title = 503, "draining", "Draining"
+
+
+class DeadlineExceeded(GSoPError):
+    """The answer was not ready when the request's deadline passed."""
+
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+class EngineError(GSoPError):
+    """The engine failed on this request."""
+
+
+class EngineCrashed(EngineError):
+    """The engine died on this request, in a batch and then alone."""
+
+    status, code, title = 500, "engine_crashed", "Engine crashed"
+
+
+class NonFiniteOutput(EngineError):
+    """The network answered with NaN or infinity."""
+
+    status, code, title = 500, "non_finite_output", "Non-finite output"
+
+
+class SetupError(GSoPError):
+    """The service cannot start or load as it was told to."""
+
+
+class StoreError(SetupError):
+    """A model version is missing, incomplete or wrong; the message says which file and what to do."""
+
+
+class ConfigError(SetupError):
+    """The settings cannot work on this machine or contradict each other."""

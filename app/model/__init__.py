@@ -1,0 +1,1 @@
+"""GSoP-ResNets: their configuration (no torch) and their networks (torch)."""
