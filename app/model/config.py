@@ -5,24 +5,46 @@ exists; everything here is computed from the configuration alone.
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal, get_args
 
-Depth = Literal[18, 34, 50, 101, 152]
+Depth = Literal[18, 34, 50, 101, 152, 164]
 Head = Literal["gap", "isqrt"]
 Attention = Literal["channel", "position", "fusion_avg", "fusion_max", "fusion_concat"]
 Flavour = Literal["paper", "article"]
 GatedBlocks = Literal["last", "all", "none"]
 Stem = Literal["imagenet", "cifar"]
 GateKind = Literal["channel", "position"]
+BlockKind = Literal["basic", "bottleneck", "preactivation"]
 
-BLOCKS: dict[int, tuple[int, int, int, int]] = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
+
+@dataclass(frozen=True)
+class Backbone:
+    """The ResNet of one depth, without its gates.
+
+    Attributes:
+        block: ``basic`` (two 3×3 convolutions), ``bottleneck`` (1×1, 3×3, 1×1), or
+            ``preactivation`` (a bottleneck with BN and ReLU before each convolution).
+        blocks: residual blocks in each stage.
+        base_width: channels of the first stage's 3×3 convolutions in the paper.
+        stems: the stems that the depth is built with.
+    """
+
+    block: BlockKind
+    blocks: tuple[int, ...]
+    base_width: int = 64
+    stems: tuple[Stem, ...] = ("imagenet", "cifar")
+
+
+BACKBONES: dict[Depth, Backbone] = {
+    18: Backbone("basic", (2, 2, 2, 2)),
+    34: Backbone("basic", (3, 4, 6, 3)),
+    50: Backbone("bottleneck", (3, 4, 6, 3)),
+    101: Backbone("bottleneck", (3, 4, 23, 3)),
+    152: Backbone("bottleneck", (3, 8, 36, 3)),
+    164: Backbone("preactivation", (18, 18, 18), base_width=16, stems=("cifar",)),
 }
-"""Residual blocks in each stage, by depth."""
+"""The backbones by depth: ResNets (arXiv 1512.03385), and 164 of arXiv 1603.05027 for CIFAR."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +52,8 @@ class GSoPResNetConfig:
     """The whole description of a GSoP-ResNet; a version's manifest carries one.
 
     Attributes:
-        depth: 18 and 34 have two 3×3 convolutions a block, 50 and more are bottlenecks.
+        depth: 18 and 34 have two 3×3 convolutions a block, 50 and more are bottlenecks; 164 is
+            the three-stage pre-activation network for CIFAR.
         head: ``gap`` (global average pool, GSoP-Net1) or ``isqrt`` (covariance and its matrix
             square root, GSoP-Net2).
         attention: the kind of gate: of the channels, of the positions, or a fusion of both.
@@ -39,9 +62,11 @@ class GSoPResNetConfig:
         reduced_dim: channels d that the covariance is taken over (d×d).
         stem: ``imagenet`` (7×7/2 and max pool, for 224×224) or ``cifar`` (3×3, for 32×32).
         num_classes: length of the logits.
-        base_width: channels of the first stage's 3×3 convolutions; 64 in the paper. Stage i has
+        base_width: channels of the first stage's 3×3 convolutions; 0 stands for the paper's
+            number and is replaced by it (16 at depth 164, else 64). Stage i has
             ``base_width · 2^i``.
         last_stride: stride of the last stage: 1 in the paper, 2 in torchvision's ResNets.
+        head_dim: channels that the ``isqrt`` head takes its covariance over; 256 in the paper.
 
     Raises:
         ValueError: on a combination that no network computes.
@@ -55,10 +80,20 @@ class GSoPResNetConfig:
     reduced_dim: int = 128
     stem: Stem = "imagenet"
     num_classes: int = 1000
-    base_width: int = 64
+    base_width: int = 0
     last_stride: Literal[1, 2] = 1
+    head_dim: int = 256
 
     def __post_init__(self) -> None:
+        self._check_choices()
+        if self.base_width == 0:
+            object.__setattr__(self, "base_width", self.backbone.base_width)
+        for name in ("reduced_dim", "num_classes", "base_width", "head_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        self._check_combination()
+
+    def _check_choices(self) -> None:
         for name, kind in (
             ("depth", Depth),
             ("head", Head),
@@ -66,38 +101,53 @@ class GSoPResNetConfig:
             ("flavour", Flavour),
             ("gated_blocks", GatedBlocks),
             ("stem", Stem),
+            ("last_stride", Literal[1, 2]),
         ):
             if getattr(self, name) not in get_args(kind):
                 choices = ", ".join(map(str, get_args(kind)))
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it can be {choices}")
-        for name in ("reduced_dim", "num_classes", "base_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.last_stride not in (1, 2):
-            raise ValueError(f"last_stride is {self.last_stride}; it can be 1 or 2")
+
+    def _check_combination(self) -> None:
         if self.attention != "channel" and self.flavour == "article":
             raise ValueError("the article's block gates channels only: attention must be 'channel'")
+        if self.stem not in self.backbone.stems:
+            raise ValueError(
+                f"depth {self.depth} is built for small images: stem must be "
+                f"{' or '.join(map(repr, self.backbone.stems))}"
+            )
+        if self.attention == "fusion_concat":
+            for channels in self.stage_channels:
+                if channels >= 128 and channels % 64:
+                    raise ValueError(
+                        f"fusion_concat convolves in groups of 64 channels, which {channels} is no "
+                        "multiple of: base_width must be a multiple of 64"
+                    )
+
+    @property
+    def backbone(self) -> Backbone:
+        """The ResNet that the gates are put into."""
+        return BACKBONES[self.depth]
 
     @property
     def expansion(self) -> int:
         """Output channels of a block per channel of its 3×3 convolution."""
-        return 1 if self.depth in (18, 34) else 4
+        return 1 if self.backbone.block == "basic" else 4
 
     @property
-    def stage_channels(self) -> tuple[int, int, int, int]:
-        """Output channels of the four stages."""
+    def stage_channels(self) -> tuple[int, ...]:
+        """Output channels of each stage."""
         width = self.base_width * self.expansion
-        return (width, 2 * width, 4 * width, 8 * width)
+        return tuple(width << stage for stage in range(len(self.backbone.blocks)))
 
     @property
-    def stage_strides(self) -> tuple[int, int, int, int]:
-        """Strides with which the four stages begin."""
-        return (1, 2, 2, self.last_stride)
+    def stage_strides(self) -> tuple[int, ...]:
+        """Strides with which the stages begin."""
+        return (1, *[2] * (len(self.backbone.blocks) - 2), self.last_stride)
 
     @property
     def gated_stages(self) -> range:
-        """Indices of the stages that carry gates: all four, or the first three under ``isqrt``."""
-        return range(3 if self.head == "isqrt" else 4)
+        """Indices of the stages that carry gates: all, or all but the last under ``isqrt``."""
+        return range(len(self.backbone.blocks) - (self.head == "isqrt"))
 
     @property
     def gate_kinds(self) -> tuple[GateKind, ...]:
@@ -112,7 +162,7 @@ class GSoPResNetConfig:
         """Whether block ``block`` of stage ``stage`` (both from 0) carries a gate."""
         if self.gated_blocks == "none" or stage not in self.gated_stages:
             return False
-        return self.gated_blocks == "all" or block == BLOCKS[self.depth][stage] - 1
+        return self.gated_blocks == "all" or block == self.backbone.blocks[stage] - 1
 
 
 @dataclass(frozen=True)
@@ -120,7 +170,7 @@ class GateSpec:
     """One gate that the network returns.
 
     Attributes:
-        stage: ``layer1`` to ``layer4``.
+        stage: ``layer1``, ``layer2``, …
         block: the residual block that the gate sits in, such as ``layer1.2``.
         kind: what is gated.
         shape: ``(C,)`` for channels, ``(H, W)`` for positions.
@@ -139,11 +189,11 @@ class GateSpec:
     @property
     def size(self) -> int:
         """Numbers in the gate."""
-        return self.shape[0] if len(self.shape) == 1 else self.shape[0] * self.shape[1]
+        return prod(self.shape)
 
 
 def stage_sizes(config: GSoPResNetConfig, height: int, width: int) -> list[tuple[int, int]]:
-    """Height and width of the four stages' outputs for images of ``height`` × ``width``."""
+    """Height and width of each stage's output for images of ``height`` × ``width``."""
     halvings = 2 if config.stem == "imagenet" else 0
     sizes = []
     for stride in config.stage_strides:
@@ -164,8 +214,8 @@ def gate_layout(config: GSoPResNetConfig, height: int, width: int) -> tuple[Gate
             kind=kind,
             shape=(config.stage_channels[stage],) if kind == "channel" else sizes[stage],
         )
-        for stage in range(4)
-        for block in range(BLOCKS[config.depth][stage])
+        for stage, blocks in enumerate(config.backbone.blocks)
+        for block in range(blocks)
         if config.is_gated(stage, block)
         for kind in config.gate_kinds
     )
