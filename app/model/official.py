@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from app.errors import StoreError
@@ -90,10 +89,8 @@ def from_official(
     """
     tensors = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
     config = _read_config(tensors, fusion)
-    with torch.device("meta"):
-        model = GSoPResNet(config)
+    model = GSoPResNet(config)
     _check_fit(tensors, model)
-    model.to_empty(device="cpu")
     model.load_state_dict({our_key(key): tensor for key, tensor in tensors.items()})
     return model
 

@@ -1,0 +1,147 @@
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from app.model.config import Depth, GSoPResNetConfig, gate_layout
+from app.model.resnet import GSoPResNet
+from tests.model import golden
+
+TINY = GSoPResNetConfig(depth=18, stem="cifar", base_width=8, reduced_dim=6, num_classes=10)
+CONFIGS = {
+    "basic": TINY,
+    "bottleneck": replace(TINY, depth=50, base_width=4),
+    "imagenet stem": replace(TINY, stem="imagenet"),
+    "last stride 2": replace(TINY, last_stride=2),
+    "all blocks": replace(TINY, gated_blocks="all"),
+    "no gates": replace(TINY, gated_blocks="none"),
+    "article": replace(TINY, flavour="article"),
+}
+EVERY_CONFIG = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+def network(config: GSoPResNetConfig) -> GSoPResNet:
+    """A network in eval mode whose BNs have seen images, so that no gate is saturated."""
+    torch.manual_seed(0)
+    model = GSoPResNet(config).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images(16))
+    return model.eval()
+
+
+def images(batch: int, size: int = 33) -> Tensor:
+    return golden.normal(batch, (batch, 3, size, size))
+
+
+@EVERY_CONFIG
+def test_gates_are_as_the_layout_says(config: GSoPResNetConfig) -> None:
+    output = network(config)(images(2))
+
+    layout = gate_layout(config, 33, 33)
+    assert list(output.gates) == [spec.name for spec in layout]
+    assert [gate.shape[1:] for gate in output.gates.values()] == [spec.shape for spec in layout]
+    assert output.logits.shape == (2, config.num_classes)
+    assert all(((gate >= 0) & (gate <= 1)).all() for gate in output.gates.values())
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 64])
+@EVERY_CONFIG
+def test_an_image_in_a_batch_gets_the_answer_it_gets_alone(
+    config: GSoPResNetConfig, batch: int
+) -> None:
+    model = network(config)
+    with torch.inference_mode():
+        together = model(images(batch, 16))
+        alone = [model(image[None]) for image in images(batch, 16)]
+
+    close = partial(torch.testing.assert_close, atol=1e-4, rtol=1e-4)
+    close(together.logits, torch.cat([one.logits for one in alone]))
+    for name, gate in together.gates.items():
+        close(gate, torch.cat([one.gates[name] for one in alone]))
+
+
+@pytest.mark.slow
+@EVERY_CONFIG
+def test_the_whole_network_exports_with_a_dynamic_batch(config: GSoPResNetConfig) -> None:
+    model = network(config)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(
+        model, (images(2),), dynamic_shapes={"images": {0: batch}}, strict=True
+    )
+
+    for size in (1, 5):
+        expected, actual = model(images(size)), exported.module()(images(size))
+        torch.testing.assert_close(actual.logits, expected.logits)
+        torch.testing.assert_close(actual.gates, expected.gates)
+
+
+@EVERY_CONFIG
+@pytest.mark.parametrize(("half", "tolerance"), [(torch.float16, 0.03), (torch.bfloat16, 0.2)])
+def test_half_precision_answers_nearly_the_same(
+    config: GSoPResNetConfig, half: torch.dtype, tolerance: float
+) -> None:
+    model = network(config)
+    expected = model(images(2))
+    actual = model.to(half)(images(2).to(half))
+
+    assert actual.logits.dtype == half
+    assert golden.error(actual.logits, expected.logits) < tolerance
+    for name, gate in actual.gates.items():
+        assert gate.dtype == torch.float32
+        assert (gate - expected.gates[name]).abs().mean() < 0.02
+
+
+@EVERY_CONFIG
+def test_autocast_answers_nearly_the_same(config: GSoPResNetConfig) -> None:
+    model = network(config)
+    expected = model(images(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = model(images(2))
+
+    assert golden.error(actual.logits, expected.logits) < 0.2
+    for name, gate in actual.gates.items():
+        assert gate.dtype == torch.float32
+        assert (gate - expected.gates[name]).abs().mean() < 0.02
+
+
+@EVERY_CONFIG
+def test_every_parameter_learns(config: GSoPResNetConfig) -> None:
+    model = network(config).train()
+    model(images(3)).logits.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@EVERY_CONFIG
+def test_a_gradient_step_on_constant_images_is_finite(config: GSoPResNetConfig) -> None:
+    model = network(config).train()
+    constant = torch.zeros(2, 3, 32, 32, requires_grad=True)
+    model(constant).logits.square().sum().backward()
+    for tensor in (constant, *model.parameters()):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+
+
+def test_convolutions_start_he_normal_by_fan_out() -> None:
+    model = network(GSoPResNetConfig(depth=18))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
+            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+            std = float(module.weight.detach().std())
+            assert std == pytest.approx((2 / fan_out) ** 0.5, rel=0.05), name
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all(), name
+            assert (module.bias == 0).all(), name
+
+
+@pytest.mark.parametrize(("depth", "millions"), [(50, 28.29)])
+def test_parameters_are_as_published(depth: Depth, millions: float) -> None:
+    model = GSoPResNet(GSoPResNetConfig(depth=depth))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert parameters / 1e6 == pytest.approx(millions, abs=0.005)
