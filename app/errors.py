@@ -8,6 +8,7 @@ The tree, with the HTTP status and code that each class answers with::
     │   ├── InvalidParameter        422 invalid_parameter
     │   ├── UnknownModel            404 unknown_model
     │   ├── UnknownPrediction       404 unknown_prediction
+    │   ├── NotAcceptable           406 not_acceptable
     │   ├── BodyTooLarge            413 body_too_large
     │   ├── ImageTooLarge           413 image_too_large
     │   └── UnsupportedMediaType    415 unsupported_media_type
@@ -19,7 +20,7 @@ The tree, with the HTTP status and code that each class answers with::
     ├── EngineError                 500 internal             the device's side failed
     │   ├── EngineCrashed           500 engine_crashed
     │   └── NonFiniteOutput         500 non_finite_output
-    └── SetupError                  500 internal             an operator's mistake; never reaches a client
+    └── SetupError                  500 internal             an operator's mistake
         ├── StoreError                                       a model version that cannot be served
         └── ConfigError                                      settings that cannot work
 
@@ -66,6 +67,12 @@ class UnknownPrediction(RequestError):
     """No record of that prediction is kept (it may have been displaced by newer ones)."""
 
     status, code, title = 404, "unknown_prediction", "Unknown prediction"
+
+
+class NotAcceptable(RequestError):
+    """The Accept header admits none of the forms that the answer comes in."""
+
+    status, code, title = 406, "not_acceptable", "Not acceptable"
 
 
 class BodyTooLarge(RequestError):
@@ -145,7 +152,7 @@ class SetupError(GSoPError):
 
 
 class StoreError(SetupError):
-    """A model version is missing, incomplete or wrong; the message says which file and what to do."""
+    """A model version is missing, incomplete or wrong; the message says what to do."""
 
 
 class ConfigError(SetupError):

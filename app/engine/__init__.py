@@ -1,1 +1,1 @@
-"""The engine: slots in shared memory, the process that owns the device, and the front's side of both."""
+"""The engine: slots, the process that owns the device, and the front's side of both."""

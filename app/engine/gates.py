@@ -1,0 +1,182 @@
+"""What the engine remembers of the gates: the newest records and running statistics.
+
+All gates of one prediction lie one after the other in a single vector, in the order of
+``Manifest.gates``; :func:`split_gates` cuts it up again.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from app.model.config import GateSpec
+
+Vector = npt.NDArray[np.float64]
+
+
+def split_gates(
+    specs: Sequence[GateSpec], vector: npt.NDArray[np.floating]
+) -> Iterator[tuple[GateSpec, npt.NDArray[np.floating]]]:
+    """Each gate with its part of ``vector`` along the last axis, in the gate's own shape."""
+    at = 0
+    for spec in specs:
+        part = vector[..., at : at + spec.size]
+        yield spec, part.reshape(*vector.shape[:-1], *spec.shape)
+        at += spec.size
+
+
+@dataclass
+class GateStatistics:
+    """Count, mean, deviation and extremes of each element of the gates.
+
+    Plain sums suffice: gates lie in (0, 1), so nothing cancels, and two engines' statistics add up
+    to what one engine would have counted.
+
+    Attributes:
+        samples: predictions counted.
+        sums: ``(4, G)`` float64: sum, sum of squares, least, greatest of each element.
+    """
+
+    samples: int
+    sums: Vector
+
+    @classmethod
+    def empty(cls, size: int) -> Self:
+        """No sample yet of gates with ``size`` numbers."""
+        sums = np.zeros((4, size))
+        sums[2], sums[3] = np.inf, -np.inf
+        return cls(0, sums)
+
+    def add(self, gates: npt.NDArray[np.float32]) -> None:
+        """Count the gates ``(N, G)`` of N predictions."""
+        values = gates.astype(np.float64)
+        self.samples += len(values)
+        self.sums[0] += values.sum(axis=0)
+        self.sums[1] += np.square(values).sum(axis=0)
+        np.minimum(self.sums[2], values.min(axis=0), out=self.sums[2])
+        np.maximum(self.sums[3], values.max(axis=0), out=self.sums[3])
+
+    def merge(self, other: Self) -> None:
+        """Count what another engine counted."""
+        self.samples += other.samples
+        self.sums[:2] += other.sums[:2]
+        np.minimum(self.sums[2], other.sums[2], out=self.sums[2])
+        np.maximum(self.sums[3], other.sums[3], out=self.sums[3])
+
+    @property
+    def mean(self) -> Vector:
+        """``(G,)``; at least one sample is needed."""
+        mean: Vector = self.sums[0] / self.samples
+        return mean
+
+    @property
+    def std(self) -> Vector:
+        """Standard deviation of the population, ``(G,)``."""
+        variance = self.sums[1] / self.samples - np.square(self.mean)
+        std: Vector = np.sqrt(np.maximum(variance, 0))
+        return std
+
+    @property
+    def low(self) -> Vector:
+        """Least value seen, ``(G,)``."""
+        low: Vector = self.sums[2]
+        return low
+
+    @property
+    def high(self) -> Vector:
+        """Greatest value seen, ``(G,)``."""
+        high: Vector = self.sums[3]
+        return high
+
+
+@dataclass
+class Record:
+    """One earlier prediction.
+
+    Attributes:
+        id: its public id.
+        time: Unix time at which it was answered, in seconds.
+        top_k: how many predictions its answer listed.
+        values: ``(classes + G,)``: probabilities, then gates.
+    """
+
+    id: str
+    time: float
+    top_k: int
+    values: npt.NDArray[np.floating]
+
+
+@dataclass
+class GateMemory:
+    """Everything that an engine remembers of one model.
+
+    Attributes:
+        classes: number of classes.
+        size: numbers in the gates of one prediction.
+        capacity: records kept; the next one displaces the oldest.
+        since: Unix time from which on the statistics count.
+    """
+
+    classes: int
+    size: int
+    capacity: int
+    since: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self.total = GateStatistics.empty(self.size)
+        self.by_class: dict[int, GateStatistics] = {}
+        self._values = np.zeros((self.capacity, self.classes + self.size), np.float32)
+        self._times = np.zeros(self.capacity)
+        self._top_k = np.zeros(self.capacity, np.int64)
+        self._ids: list[str | None] = [None] * self.capacity
+        self._places: dict[str, int] = {}
+        self._next = 0
+
+    def add(
+        self, ids: Sequence[str], top_k: Sequence[int], values: npt.NDArray[np.float32]
+    ) -> None:
+        """Remember N predictions: ``values`` is ``(N, classes + G)``."""
+        gates = values[:, self.classes :]
+        self.total.add(gates)
+        winners = values[:, : self.classes].argmax(axis=1)
+        for winner in np.unique(winners).tolist():
+            statistics = self.by_class.setdefault(winner, GateStatistics.empty(self.size))
+            statistics.add(gates[winners == winner])
+        now = time.time()
+        for row, (id_, k) in enumerate(zip(ids, top_k, strict=True)):
+            self._keep(id_, now, k, values[row])
+
+    def _keep(self, id_: str, now: float, top_k: int, values: npt.NDArray[np.float32]) -> None:
+        place = self._next % self.capacity
+        displaced = self._ids[place]
+        if displaced is not None:
+            del self._places[displaced]
+        self._ids[place] = id_
+        self._places[id_] = place
+        self._times[place], self._top_k[place] = now, top_k
+        self._values[place] = values
+        self._next += 1
+
+    def statistics(self, class_id: int | None = None) -> GateStatistics:
+        """The statistics of all predictions, or of those whose first class was ``class_id``."""
+        if class_id is None:
+            return self.total
+        return self.by_class.get(class_id) or GateStatistics.empty(self.size)
+
+    def record(self, id_: str) -> Record | None:
+        """The prediction with that id, if it is still kept."""
+        place = self._places.get(id_)
+        return None if place is None else self._record(place)
+
+    def recent(self, count: int) -> list[Record]:
+        """The newest ``count`` records, newest first."""
+        first = max(0, self._next - min(count, self.capacity))
+        return [self._record(at % self.capacity) for at in reversed(range(first, self._next))]
+
+    def _record(self, place: int) -> Record:
+        id_ = self._ids[place]
+        assert id_ is not None, "only places that were written are read"  # noqa: S101
+        return Record(id_, float(self._times[place]), int(self._top_k[place]), self._values[place])

@@ -1,0 +1,126 @@
+"""What fronts and engines say to each other: a few bytes on a Unix stream socket.
+
+Pixels, probabilities and gates lie in the slots; a message carries a slot's number and its ticket.
+Only answers to queries (statistics, records) have a payload. A stream socket, rather than a message
+library, because its end-of-file tells each side at once that the other died, and because a round
+trip costs a sixth of the CPU (docs/architecture.md has the measurement).
+
+The listening sockets belong to the supervisor and outlive their engines: while an engine is being
+replaced, fronts already connect and send, and the kernel keeps it for the successor.
+"""
+
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+_HEADER = struct.Struct("<BxxxIQ")
+_LENGTH = struct.Struct("<I")
+
+
+class Kind(IntEnum):
+    """Which way a message goes and what it means; ``number`` and ``ticket`` depend on it."""
+
+    INFER = 1
+    """Front to engine: slot ``number`` waits with ``ticket``."""
+    INFER_ALONE = 2
+    """The same, in a batch of one: an engine died on a batch that this slot was in."""
+    DONE = 3
+    """Engine to front: slot ``number`` is finished for ``ticket``."""
+    QUERY = 4
+    """Front to engine: a question, answered with the same ``ticket``; ``number`` payload bytes."""
+    REPLY = 5
+    """Engine to front: the answer to a query; ``number`` bytes of payload."""
+
+
+class Message(NamedTuple):
+    """One message; see :class:`Kind`."""
+
+    kind: int
+    number: int
+    ticket: int
+    payload: bytes = b""
+
+
+def encode(kind: Kind, number: int, ticket: int) -> bytes:
+    """A message without payload, 16 bytes."""
+    return _HEADER.pack(kind, number, ticket)
+
+
+def encode_payload(kind: Kind, ticket: int, payload: bytes) -> bytes:
+    """A message with a payload."""
+    return _HEADER.pack(kind, len(payload), ticket) + payload
+
+
+class Decoder:
+    """Cuts a byte stream into messages, whatever the pieces it arrives in."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that ``data`` completes."""
+        if self._rest:
+            data = self._rest + data
+        at, end = 0, len(data)
+        while end - at >= _HEADER.size:
+            kind, number, ticket = _HEADER.unpack_from(data, at)
+            body = at + _HEADER.size
+            if kind < Kind.QUERY:
+                yield Message(kind, number, ticket)
+                at = body
+            elif end - body >= number:
+                yield Message(kind, number, ticket, data[body : body + number])
+                at = body + number
+            else:
+                break
+        self._rest = data[at:]
+
+
+def pack_reply(meta: dict[str, Any], values: npt.NDArray[np.float64]) -> bytes:
+    """The payload of a reply: JSON and an array of any shape."""
+    head = orjson.dumps({"meta": meta, "shape": values.shape})
+    return _LENGTH.pack(len(head)) + head + values.astype("<f8").tobytes()
+
+
+def unpack_reply(payload: bytes) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """The inverse of :func:`pack_reply`."""
+    (length,) = _LENGTH.unpack_from(payload)
+    start = _LENGTH.size + length
+    head = orjson.loads(payload[_LENGTH.size : start])
+    return head["meta"], np.frombuffer(payload, "<f8", offset=start).reshape(head["shape"])
+
+
+def address_prefix(token: str, folder: str) -> str:
+    """Where this service's engines listen: a name without a file on Linux, else in ``folder``."""
+    return f"\0gsop-{token}" if sys.platform == "linux" else f"{folder}/gsop-{token}"
+
+
+def listen(address: str) -> socket.socket:
+    """The listening socket of an engine, to be inherited by every process that serves as it."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen(socket.SOMAXCONN)
+    return listener
+
+
+def connect(address: str) -> socket.socket:
+    """A non-blocking connection to an engine.
+
+    Raises:
+        OSError: if the supervisor that listened there is gone.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    connection.setblocking(False)
+    return connection

@@ -1,0 +1,153 @@
+"""A model on a device: uint8 images in, probabilities and gates out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from app.errors import ConfigError
+from app.model.resnet import GSoPResNet
+from app.settings import Precision
+from app.store.manifest import Manifest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEFAULT_MAX_BATCH = {"cuda": 64, "cpu": 16}
+
+
+def find_device(name: str) -> torch.device:
+    """The device that ``GSOP_DEVICE`` names; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: if this machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"GSOP_DEVICE names {name!r}, which is no device: use auto, cpu, cuda or cuda:N"
+        ) from error
+    if device.type not in DEFAULT_MAX_BATCH:
+        raise ConfigError(f"GSOP_DEVICE names {name!r}: only the CPU and CUDA devices are served")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"GSOP_DEVICE names {name!r}, but {torch.cuda.device_count()} CUDA devices are "
+            "visible: pass the GPU through (docker run --gpus all), or set GSOP_DEVICE=cpu"
+        )
+    return device
+
+
+def find_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type that the network computes in.
+
+    Raises:
+        ConfigError: if the device has no fast path for it.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" else "float32"
+    if precision == "float16" and device.type == "cpu":
+        raise ConfigError("GSOP_PRECISION=float16 is for CUDA: use float32 or bfloat16 on the CPU")
+    return DTYPES[precision]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A batch that the device is computing.
+
+    Attributes:
+        values: ``(N, classes + G)`` float32 on the host, valid once ``finished`` is.
+        finished: the device's mark behind the batch; ``None`` on the CPU, where it is done.
+    """
+
+    values: Tensor
+    finished: torch.cuda.Event | None
+
+    def result(self) -> npt.NDArray[np.float32]:
+        """Wait for the device, then: probabilities and gates, ``(N, classes + G)``.
+
+        The array is overwritten by the second batch after this one.
+        """
+        if self.finished is not None:
+            self.finished.synchronize()
+        return np.asarray(self.values.numpy())
+
+
+class Predictor:
+    """One model on one device.
+
+    Up to ``depth`` batches can be in flight: each has its own staging memory on the host, pinned
+    where the device is a GPU.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: GSoPResNet,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        max_batch: int,
+    ) -> None:
+        self.manifest = manifest
+        self.device = device
+        self.max_batch = max_batch
+        self.depth = 2 if device.type == "cuda" else 1
+        model = model.eval().to(device, dtype)
+        self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        self._dtype = dtype
+        spec = manifest.input
+        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
+        # (pixel / 255 - mean) / std as one multiply-add
+        self._scale = (1 / (255 * std)).view(1, 3, 1, 1).to(device)
+        self._shift = (-mean / std).view(1, 3, 1, 1).to(device)
+        pinned = device.type == "cuda"
+        self._images = torch.empty(
+            (self.depth, max_batch, spec.height, spec.width, 3), dtype=torch.uint8
+        )
+        self._values = torch.empty(
+            (self.depth, max_batch, manifest.config.num_classes + manifest.gate_size)
+        )
+        if pinned:
+            self._images, self._values = self._images.pin_memory(), self._values.pin_memory()
+        self._turn = 0
+
+    def submit(self, images: Sequence[npt.NDArray[np.uint8]]) -> Pending:
+        """Begin a batch of 1 to ``max_batch`` images, each ``(H, W, 3)``.
+
+        At most ``depth`` batches may be unfinished at once.
+        """
+        turn, self._turn = self._turn, (self._turn + 1) % self.depth
+        staged = self._images[turn, : len(images)]
+        np.stack(images, out=staged.numpy())
+        values = self._values[turn, : len(images)]
+        with torch.inference_mode():
+            values.copy_(self._forward(staged), non_blocking=True)
+        if self.device.type != "cuda":
+            return Pending(values, None)
+        finished = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        finished.record()
+        return Pending(values, finished)
+
+    def _forward(self, staged: Tensor) -> Tensor:
+        images = staged.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # (N, 3, H, W)
+        normalised = torch.addcmul(self._shift, images.float(), self._scale)
+        output = self._model(normalised.to(self._dtype))
+        probabilities = output.logits.float().softmax(dim=1)
+        gates = [output.gates[gate.name].float().flatten(1) for gate in self.manifest.gates]
+        return torch.cat([probabilities, *gates], dim=1)
+
+    def warm_up(self) -> None:
+        """Run every batch size that is likely, so that no request pays for a first time.
+
+        Raises:
+            RuntimeError: whatever the device raises; a service that cannot do this is not ready.
+        """
+        spec = self.manifest.input
+        image = np.zeros((spec.height, spec.width, 3), np.uint8)
+        sizes = {1, self.max_batch} | {1 << n for n in range(self.max_batch.bit_length())}
+        for size in sorted(sizes, reverse=True):  # the largest first: memory is reserved once
+            self.submit([image] * size).result()

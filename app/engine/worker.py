@@ -1,0 +1,346 @@
+"""The engine process: owns a device, turns the slots that wait into batches.
+
+One thread, one loop, no polling::
+
+    sockets ──▶ queue ──▶ batch ──▶ device ──▶ slots, messages ──▶ records, statistics
+              (drained when the device is free)
+
+A batch is formed at the last moment, from whatever waits when the device can take it: no timer
+holds a request back, and a busy device makes the batches grow by itself. What has expired or was
+given up is skipped here, so the device never sees it. On CUDA two batches are in flight, so the
+bookkeeping of one happens while the device computes the next.
+
+An exception out of a forward pass ends the process: after a CUDA error nothing that the device says
+can be trusted. The supervisor starts a successor and the fronts send again what they wait for.
+"""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from app.engine.gates import GateMemory
+from app.engine.messages import Decoder, Kind, Message, encode, encode_payload, pack_reply
+from app.engine.metrics import BATCH_SIZE, SKIPPED, Meter
+from app.engine.predictor import (
+    DEFAULT_MAX_BATCH,
+    Pending,
+    Predictor,
+    find_device,
+    find_dtype,
+)
+from app.engine.queries import answer
+from app.engine.slots import EXIT_SETUP, Arena, EngineState, Outcome
+from app.errors import SetupError
+from app.settings import cpu_count
+from app.store.store import load
+
+log = logging.getLogger("gsop.engine")
+
+IDLE_SECONDS = 1.0
+"""An idle engine shows that it lives this often."""
+
+
+class Peer:
+    """A front's connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.connection = connection
+        self.decoder = Decoder()
+        self.unsent = b""
+
+    def flush(self) -> bool:
+        """Send what can be sent; true when nothing is left."""
+        if self.unsent:
+            with contextlib.suppress(BlockingIOError):
+                self.unsent = self.unsent[self.connection.send(self.unsent) :]
+        return not self.unsent
+
+    def receive(self) -> Iterable[Message]:
+        """The messages that have arrived.
+
+        Raises:
+            ConnectionError: when the front is gone.
+        """
+        try:
+            data = self.connection.recv(1 << 16)
+        except BlockingIOError:
+            return ()
+        if not data:
+            raise ConnectionResetError
+        return self.decoder.feed(data)
+
+
+class Job(NamedTuple):
+    """A slot that waits, and who waits for it."""
+
+    peer: Peer
+    slot: int
+    ticket: int
+    alone: bool
+
+
+class Batch(NamedTuple):
+    """Jobs on the device."""
+
+    jobs: list[Job]
+    model: int
+    pending: Pending
+    started: int
+
+
+class Worker:
+    """The loop of one engine."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        engine: int,
+        predictors: Sequence[Predictor],
+        listener: socket.socket,
+        lifeline: socket.socket | int,
+    ) -> None:
+        self._slots = arena.slots
+        self._arena = arena
+        self._status = arena.engines[engine : engine + 1]
+        self._predictors = predictors
+        self._depth = min(p.depth for p in predictors)
+        self._meter = Meter.of_engine(arena, engine)
+        self._queue: deque[Job] = deque()
+        self._flying: deque[Batch] = deque()
+        self._lifeline = lifeline
+        self._listener = listener
+        self._selector = selectors.DefaultSelector()
+        records = arena.deployment.settings.attention_records
+        self.memories = [
+            GateMemory(p.manifest.config.num_classes, p.manifest.gate_size, records)
+            for p in predictors
+        ]
+
+    def run(self) -> None:
+        """Serve until the lifeline ends."""
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._lifeline, selectors.EVENT_READ)
+        with self._selector:
+            while self._receive():
+                while len(self._flying) < self._depth and (jobs := self._next_batch()):
+                    self._launch(jobs)
+                if self._flying:
+                    self._finish(self._flying.popleft())
+
+    # ── what comes in ────────────────────────────────────────────────────────────────────────
+
+    def _receive(self) -> bool:
+        """Take in all that has arrived, waiting only if there is nothing else to do."""
+        busy = self._queue or self._flying
+        for key, mask in self._selector.select(0 if busy else IDLE_SECONDS):
+            if key.fileobj is self._lifeline:
+                return False
+            if key.fileobj is self._listener:
+                self._accept()
+                continue
+            try:
+                self._attend(key.data, mask)
+            except ConnectionError:
+                self._forget(key.data)
+        self._status["beat"] = time.monotonic_ns()
+        return True
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        self._selector.register(connection, selectors.EVENT_READ, Peer(connection))
+
+    def _attend(self, peer: Peer, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE and peer.flush():
+            self._selector.modify(peer.connection, selectors.EVENT_READ, peer)
+        if mask & selectors.EVENT_READ:
+            for message in peer.receive():
+                self._take(peer, message)
+
+    def _take(self, peer: Peer, message: Message) -> None:
+        if message.kind == Kind.QUERY:
+            meta, values = answer(self.memories, message.payload)
+            self._send(peer, encode_payload(Kind.REPLY, message.ticket, pack_reply(meta, values)))
+        else:
+            alone = message.kind == Kind.INFER_ALONE
+            self._queue.append(Job(peer, message.number, message.ticket, alone))
+
+    def _forget(self, peer: Peer) -> None:
+        """A front is gone: nobody waits for its slots any more."""
+        if peer.connection.fileno() < 0:
+            return
+        self._selector.unregister(peer.connection)
+        peer.connection.close()
+        self._queue = deque(job for job in self._queue if job.peer is not peer)
+
+    def _send(self, peer: Peer, data: bytes) -> None:
+        if peer.connection.fileno() < 0:
+            return
+        peer.unsent += data
+        try:
+            if not peer.flush():
+                events = selectors.EVENT_READ | selectors.EVENT_WRITE
+                self._selector.modify(peer.connection, events, peer)
+        except ConnectionError:
+            self._forget(peer)
+
+    # ── batches ──────────────────────────────────────────────────────────────────────────────
+
+    def _next_batch(self) -> list[Job]:
+        """Take from the queue what goes into the next batch: one model's slots, oldest first."""
+        now = time.monotonic_ns()
+        jobs: list[Job] = []
+        other_models: list[Job] = []
+        model = limit = 0
+        while self._queue and (not jobs or len(jobs) < limit):
+            job = self._queue.popleft()
+            if not self._is_wanted(job, now):
+                continue
+            its_model = int(self._slots["model"][job.slot])
+            if not jobs:
+                model = its_model
+                limit = 1 if job.alone else self._predictors[model].max_batch
+            elif its_model != model or job.alone:
+                other_models.append(job)
+                continue
+            jobs.append(job)
+        self._queue.extendleft(reversed(other_models))
+        return jobs
+
+    def _is_wanted(self, job: Job, now: int) -> bool:
+        if self._slots["ticket"][job.slot] != job.ticket:
+            self._meter.count(SKIPPED, "cancelled")
+            return False
+        if self._slots["deadline"][job.slot] <= now:
+            self._meter.count(SKIPPED, "expired")
+            self._slots["outcome"][job.slot] = Outcome.EXPIRED
+            self._conclude([job])
+            return False
+        return True
+
+    def _launch(self, jobs: list[Job]) -> None:
+        slots, started = [job.slot for job in jobs], time.monotonic_ns()
+        model = int(self._slots["model"][slots[0]])
+        self._slots["running"][slots] = [job.ticket for job in jobs]
+        if not self._flying:
+            self._status["busy_since"] = started
+        pending = self._predictors[model].submit([self._arena.image(slot) for slot in slots])
+        self._flying.append(Batch(jobs, model, pending, started))
+
+    def _finish(self, batch: Batch) -> None:
+        """Wait for the device and hand out a batch's answers."""
+        values = batch.pending.result()
+        jobs, slots = batch.jobs, [job.slot for job in batch.jobs]
+        if len(values) != len(jobs):
+            raise RuntimeError(f"{len(jobs)} images went in, {len(values)} answers came out")
+        finite = np.isfinite(values).all(axis=1)
+        self._arena.outputs[slots, : values.shape[1]] = values
+        self._slots["outcome"][slots] = np.where(finite, Outcome.OK, Outcome.NON_FINITE)
+        self._slots["started"][slots] = batch.started
+        self._slots["finished"][slots] = time.monotonic_ns()
+        self._slots["batch"][slots] = len(jobs)
+        ids = [bytes(id_).decode() for id_ in self._slots["id"][slots]]
+        top_k = self._slots["top_k"][slots].tolist()
+        self._conclude(jobs)
+        self._status["busy_since"] = self._flying[0].started if self._flying else 0
+        self._meter.observe(BATCH_SIZE, len(jobs))
+        if finite.all():
+            self.memories[batch.model].add(ids, top_k, values)
+        elif finite.any():
+            good = np.flatnonzero(finite)
+            self.memories[batch.model].add(
+                [ids[i] for i in good], [top_k[i] for i in good], values[good]
+            )
+
+    def _conclude(self, jobs: Sequence[Job]) -> None:
+        """Mark slots as finished, then tell their fronts."""
+        messages: dict[Peer, list[bytes]] = {}
+        for job in jobs:
+            self._slots["done"][job.slot] = job.ticket
+            messages.setdefault(job.peer, []).append(encode(Kind.DONE, job.slot, job.ticket))
+        for peer, parts in messages.items():
+            self._send(peer, b"".join(parts))
+
+
+def main() -> None:
+    """Run the engine that the supervisor asks for: ``worker.py ARENA_FD ENGINE LISTENER_FD``.
+
+    Standard input is the lifeline: its end means that the supervisor stopped or died.
+    """
+    arena = Arena.attach(int(sys.argv[1]))
+    engine = int(sys.argv[2])
+    listener = socket.socket(fileno=int(sys.argv[3]))
+    # The supervisor alone decides when an engine stops: fronts may still wait for it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = arena.deployment.settings
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format=f"%(asctime)s %(levelname)s engine {engine}: %(message)s",
+    )
+    status = arena.engines[engine : engine + 1]
+    status["pid"] = os.getpid()
+    try:
+        predictors = _load(arena, engine)
+    except SetupError as error:
+        status["reason"] = str(error).encode()[:512]
+        status["state"] = EngineState.FAILED
+        sys.exit(EXIT_SETUP)
+    status["state"] = EngineState.WARMING
+    for predictor in predictors:
+        predictor.warm_up()
+    status["epoch"] += 1
+    status["reason"] = b""
+    status["beat"] = time.monotonic_ns()
+    status["state"] = EngineState.READY
+    log.info(
+        "ready: %s on %s",
+        ", ".join(f"{p.manifest.name}/{p.manifest.version}" for p in predictors),
+        predictors[0].device,
+    )
+    Worker(arena, engine, predictors, listener, sys.stdin.fileno()).run()
+    status["state"] = EngineState.STOPPED
+
+
+def _load(arena: Arena, engine: int) -> list[Predictor]:
+    """Read, verify and place every model of the deployment."""
+    settings, status = arena.deployment.settings, arena.engines[engine : engine + 1]
+    status["state"] = EngineState.LOADING
+    device = find_device(settings.devices[engine])
+    dtype = find_dtype(settings.precision, device)
+    max_batch = settings.max_batch or DEFAULT_MAX_BATCH[device.type]
+    status["device"] = str(device).encode()
+    status["precision"] = str(dtype).removeprefix("torch.").encode()
+    status["batch_limit"] = max_batch
+    torch.set_num_threads(settings.torch_threads or cpu_count())
+    predictors = []
+    for expected in arena.deployment.manifests:
+        manifest, model = load(settings.model_store / expected.name / expected.version)
+        if manifest != expected:
+            raise SetupError(
+                f"{manifest.name}/{manifest.version} was replaced since the service started: "
+                "start the service again"
+            )
+        predictors.append(
+            Predictor(manifest, model, device=device, dtype=dtype, max_batch=max_batch)
+        )
+    return predictors
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Settings: read once from the environment, frozen, passed on as an argument.
+
+This module is the only reader of the environment. Every field is set by ``GSOP_<NAME>``;
+``python -m app serve --help`` shows the common ones as options. A value of ``0`` in the
+fields that say so means "choose for this machine".
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.errors import ConfigError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def cpu_count() -> int:
+    """Processors that this process may use (its affinity, not the machine's total)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """All settings of the service. Times are in the unit that the name ends with."""
+
+    model_config = SettingsConfigDict(env_prefix="GSOP_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    model_store: Path = Field(Path("model_store"), description="Folder of the model versions.")
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("digits",),
+        description="Models to load, comma-separated: `name` (its newest version) or "
+        "`name/version`. The first answers requests that name none.",
+    )
+    device: str = Field(
+        "auto",
+        description="`auto` (CUDA if there is one, else the CPU), `cpu`, `cuda`, or a "
+        "comma-separated list such as `cuda:0,cuda:1`: one engine each.",
+    )
+    precision: Precision = Field(
+        "auto", description="`auto` is bfloat16 on CUDA and float32 on the CPU."
+    )
+    max_batch: int = Field(
+        0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."
+    )
+    slots: int = Field(
+        256, ge=1, le=65536, description="Images in the service at once; more are refused (429)."
+    )
+    fronts: int = Field(
+        0, ge=0, le=64, description="HTTP processes; 0: one for every two processors, at most 8."
+    )
+    decode_threads: int = Field(
+        0, ge=0, le=64, description="Decoding threads of each front; 0: the front's processors."
+    )
+    torch_threads: int = Field(
+        0, ge=0, le=256, description="Threads of the CPU forward; 0: one a processor."
+    )
+    timeout_ms: int = Field(
+        30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
+    )
+    max_body_bytes: int = Field(10 * 2**20, ge=1, description="Largest request body.")
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="Largest image, judged from its header."
+    )
+    max_images: int = Field(32, ge=1, le=1024, description="Most images in one request.")
+    attention_records: int = Field(
+        1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
+    )
+    drain_seconds: float = Field(
+        30, gt=0, description="After SIGTERM, how long work in flight may take."
+    )
+    drain_delay_seconds: float = Field(
+        0, ge=0, description="After SIGTERM, how long to serve on while /readyz already says no."
+    )
+    hang_seconds: float = Field(
+        60, gt=0, description="A batch that takes longer has hung: its engine is replaced."
+    )
+    log_level: LogLevel = Field("info", description="Least severe log line that is written.")
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Settings of the environment, with ``overrides`` (those not ``None``) on top.
+
+        Raises:
+            ConfigError: naming each variable that is wrong, and what it can be.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            return cls(**given)  # type: ignore[arg-type]  # validated by pydantic, field by field
+        except ValidationError as error:
+            reasons = "; ".join(
+                f"GSOP_{str(e['loc'][0]).upper()}: {e['msg']}" if e["loc"] else e["msg"]
+                for e in error.errors()
+            )
+            raise ConfigError(f"the settings are wrong: {reasons}") from error
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.models:
+            raise ValueError("GSOP_MODELS names no model")
+        if len(set(self.models)) != len(self.models):
+            raise ValueError("GSOP_MODELS names a model twice")
+        if self.slots < self.front_count:
+            raise ValueError(
+                f"GSOP_SLOTS ({self.slots}) is less than one for each of the "
+                f"{self.front_count} fronts"
+            )
+        return self
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """One entry an engine."""
+        return tuple(part.strip() for part in self.device.split(",") if part.strip())
+
+    @property
+    def front_count(self) -> int:
+        """HTTP processes to run."""
+        return self.fronts or max(1, min(8, cpu_count() // 2))
+
+    @property
+    def decode_thread_count(self) -> int:
+        """Decoding threads of each front."""
+        return self.decode_threads or max(1, cpu_count() // self.front_count)
