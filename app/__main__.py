@@ -1,0 +1,154 @@
+"""The command line: ``python -m app`` or ``gsop``. Parsing only; ``app/commands`` does the work."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import app
+from app.errors import GSoPError
+from app.settings import Settings
+
+# Each command imports its own module when it runs: `serve` must not wait for torch, which only
+# its engines need, and `--help` must not wait for anything.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except GSoPError as error:
+        print(f"gsop: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gsop",
+        description="Serve, train and inspect GSoP-ResNets. Every GSOP_* variable of the "
+        "environment is a default of these options.",
+    )
+    parser.add_argument("--version", action="version", version=app.__version__)
+    commands = parser.add_subparsers(title="commands", required=True)
+    _add_serve(commands.add_parser("serve", help="run the HTTP service"))
+    _add_predict(commands.add_parser("predict", help="classify files without a server"))
+    _add_train(commands.add_parser("train", help="train a model and publish it in the store"))
+    _add_models(commands.add_parser("models", help="look into the model store"))
+    return parser
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model-store", type=Path, help="folder of the model versions")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1, …")
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_serve)
+    parser.add_argument("--host", help="address to listen on")
+    parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--models", help="models to load: NAME or NAME/VERSION, comma-separated")
+    parser.add_argument("--max-batch", type=int, help="most images in a batch")
+    parser.add_argument("--slots", type=int, help="images in the service at once")
+    parser.add_argument("--fronts", type=int, help="HTTP processes")
+    _add_store(parser)
+    _add_device(parser)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from app.commands.serve import serve
+
+    return serve(
+        Settings.load(
+            host=options.host,
+            port=options.port,
+            models=options.models,
+            max_batch=options.max_batch,
+            slots=options.slots,
+            fronts=options.fronts,
+            model_store=options.model_store,
+            device=options.device,
+        )
+    )
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_predict)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder or a glob")
+    parser.add_argument("--model", help="NAME or NAME/VERSION; the first of GSOP_MODELS if absent")
+    parser.add_argument("--top-k", type=int, default=5, help="predictions to list")
+    parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
+    parser.add_argument("--output", type=Path, help="file to write; standard output if absent")
+    parser.add_argument("--attention", type=Path, help="npz file to write the gates to")
+    _add_store(parser)
+    _add_device(parser)
+    _add_quiet(parser)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from app.commands.predict import predict
+
+    settings = Settings.load(model_store=options.model_store, device=options.device)
+    with ExitStack() as stack:
+        output = sys.stdout
+        if options.output is not None:
+            output = stack.enter_context(options.output.open("w", encoding="utf-8", newline=""))
+        return predict(
+            settings,
+            options.paths,
+            model=options.model or settings.models[0],
+            top_k=options.top_k,
+            form=options.format,
+            output=output,
+            attention=options.attention,
+            progress=not options.quiet,
+        )
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_train)
+    parser.add_argument("--recipe", required=True, help="what to train: digits")
+    parser.add_argument("--name", help="the model's name; the recipe's if absent")
+    parser.add_argument("--version", help="the version's name; the next number if absent")
+    parser.add_argument("--seed", type=int, default=0)
+    _add_store(parser)
+    _add_device(parser)
+    _add_quiet(parser)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from app.commands.train import run
+
+    return run(
+        Settings.load(model_store=options.model_store, device=options.device),
+        recipe=options.recipe,
+        name=options.name,
+        version=options.version,
+        seed=options.seed,
+        progress=not options.quiet,
+    )
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", required=True)
+    listing = commands.add_parser("list", help="every version in the store")
+    listing.set_defaults(run=_models_list)
+    _add_store(listing)
+
+
+def _models_list(options: argparse.Namespace) -> int:
+    from app.commands.models import list_models
+
+    return list_models(Settings.load(model_store=options.model_store))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The ASGI application: routes, errors, and what lives as long as the process."""
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import RedirectResponse
+
+import app as package
+from app.api import attention, health, models, predict, problems
+from app.api.service import Service
+from app.api.telemetry import Telemetry
+from app.engine.client import EngineClient
+from app.engine.slots import Arena
+from app.engine.supervisor import Supervisor
+from app.settings import Settings
+from app.store.catalog import resolve
+
+DESCRIPTION = """
+Image classification with GSoP-ResNets: networks whose stages are gated by *global second-order
+pooling*, channel attention computed from the covariance of the channels (CVPR 2019).
+
+`POST /predict` classifies an image; `GET /attention` shows what the gates do.
+Errors are `application/problem+json` (RFC 9457) with a stable `code`.
+"""
+
+
+def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
+    """The application.
+
+    Args:
+        arena: of the supervisor that started this process. Without one (``uvicorn
+            app.api.app:create_app --factory``) the application starts its own engines from the
+            environment's settings and stops them at its end.
+        front: which of the front processes this is.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if arena is not None:
+            async with _serving(app, arena, front):
+                yield
+            return
+        settings = Settings.load().model_copy(update={"fronts": 1})
+        manifests = [resolve(settings.model_store, name) for name in settings.models]
+        with Supervisor(settings, manifests) as supervisor, _readiness_off_at_sigterm(supervisor):
+            supervisor.start_engines()
+            async with _serving(app, supervisor.arena, 0):
+                yield
+
+    app = FastAPI(
+        title="GSoP-ResNet service",
+        version=package.__version__,
+        summary="Predictions, and the attention gates behind them.",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        license_info={"name": "MIT", "identifier": "MIT"},
+    )
+    app.add_middleware(Telemetry)
+    problems.add_handlers(app)
+    for module in (predict, attention, models, health):
+        app.include_router(module.router)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("docs")
+
+    return app
+
+
+@asynccontextmanager
+async def _serving(app: FastAPI, arena: Arena, front: int) -> AsyncIterator[None]:
+    async with EngineClient(arena, front) as client:
+        service = Service(client, arena.deployment.settings)
+        app.state.service = service
+        try:
+            yield
+        finally:
+            service.close()
+
+
+class _readiness_off_at_sigterm:  # noqa: N801  # reads as a verb where it is used
+    """Have SIGTERM turn readiness off before the server begins to wait for its requests."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._previous: Callable[[int, FrameType | None], Any] | int | None = None
+
+    def __enter__(self) -> None:
+        self._previous = signal.signal(signal.SIGTERM, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._supervisor.request_stop()
+        if callable(self._previous):
+            self._previous(number, frame)

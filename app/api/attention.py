@@ -1,0 +1,101 @@
+"""``GET /attention`` and ``GET /attention/{id}``: a look inside the model."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.api import rendering
+from app.api.negotiation import choose
+from app.api.problems import documented
+from app.api.schemas import AttentionQuery, AttentionRecord, AttentionStatistics
+from app.api.service import ServiceDep
+from app.engine.client import LoadedModel
+from app.errors import (
+    InvalidParameter,
+    NotAcceptable,
+    NotReady,
+    UnknownModel,
+    UnknownPrediction,
+)
+
+router = APIRouter(tags=["attention"])
+
+PredictionId = Annotated[
+    str, Path(max_length=64, description="`id` of an answer of `POST /predict`.")
+]
+
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get(
+    "/attention",
+    summary="Live statistics of the gates",
+    response_model=AttentionStatistics,
+    responses=documented(UnknownModel, InvalidParameter, NotReady),
+)
+async def attention(query: Annotated[AttentionQuery, Query()], service: ServiceDep) -> Response:
+    """Mean, deviation and extremes of every gate over all predictions, and the newest of them.
+
+    With `class`, over the predictions whose first class it was. The statistics live in the engine
+    and begin anew with it (`since`).
+    """
+    model = service.client.model(query.model, query.version)
+    _check_stage(model, query.stage)
+    seen = await service.client.statistics(model, _class_id(model, query.class_))
+    return rendering.json_response(
+        rendering.statistics(model, seen, model.manifest.gates, query.stage)
+    )
+
+
+@router.get(
+    "/attention/{id}",
+    summary="The gates of one earlier prediction",
+    response_model=AttentionRecord,
+    responses={
+        200: {"content": {"image/png": _BINARY, rendering.NPZ: _BINARY}},
+        **documented(UnknownPrediction, NotAcceptable, NotReady),
+    },
+)
+async def attention_of(
+    id: PredictionId,
+    service: ServiceDep,
+    accept: Annotated[str, Header()] = "*/*",
+) -> Response:
+    """The gate vectors of one prediction: JSON, a picture (`Accept: image/png`), or numpy's npz.
+
+    Only the newest predictions are kept (`GSOP_ATTENTION_RECORDS`).
+    """
+    form = choose(accept, ("application/json", "image/png", rendering.NPZ))
+    model, kept = await service.client.record(id)
+    if form == "image/png":
+        picture = await run_in_threadpool(rendering.record_picture, model, kept)
+        return Response(picture, media_type=form)
+    if form == rendering.NPZ:
+        return Response(
+            rendering.record_arrays(model, kept),
+            media_type=form,
+            headers={"Content-Disposition": 'attachment; filename="gates.npz"'},
+        )
+    return rendering.json_response(rendering.record(model, kept))
+
+
+def _check_stage(model: LoadedModel, stage: str | None) -> None:
+    stages = sorted({gate.stage for gate in model.manifest.gates})
+    if stage is not None and stage not in stages:
+        raise InvalidParameter(
+            f"stage: {stage!r} has no gate; the gated stages are {', '.join(stages) or 'none'}"
+        )
+
+
+def _class_id(model: LoadedModel, text: str | None) -> int | None:
+    if text is None:
+        return None
+    class_id = model.manifest.class_id(text)
+    if class_id is None:
+        raise InvalidParameter(
+            f"class: {text!r} is neither a label nor a class id of "
+            f"{model.manifest.name}/{model.manifest.version}; GET /models lists the labels"
+        )
+    return class_id

@@ -1,0 +1,51 @@
+"""A front process: uvicorn over the supervisor's listening socket.
+
+``python -m app.api.front ARENA_FD FRONT LISTENER_FD``. Standard input is the lifeline: its end
+means that the supervisor died, and that nobody would ever end this process.
+"""
+
+import logging
+import os
+import socket
+import sys
+import threading
+
+import uvicorn
+
+from app.api.app import create_app
+from app.engine.slots import Arena
+
+KEEP_ALIVE_SECONDS = 65
+"""Longer than load balancers keep idle connections (60 s): it is they who must close first."""
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    arena = Arena.attach(int(sys.argv[1]))
+    front = int(sys.argv[2])
+    listener = socket.socket(fileno=int(sys.argv[3]))
+    settings = arena.deployment.settings
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format=f"%(asctime)s %(levelname)s front {front}: %(message)s",
+    )
+    threading.Thread(target=_leave_with_supervisor, name="lifeline", daemon=True).start()
+    config = uvicorn.Config(
+        create_app(arena, front),
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _leave_with_supervisor() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""``GET /models`` and ``GET /models/{name}``: what the store holds, and what is loaded."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from app.api.problems import documented
+from app.api.schemas import GateHeader, Model, ModelList, ModelSummary, ModelVersion
+from app.api.service import Service, ServiceDep
+from app.errors import UnknownModel
+from app.store.catalog import StoredVersion, list_versions
+
+router = APIRouter(tags=["models"])
+
+
+# Both read the store's folders, so both are plain functions: they run in a thread.
+
+
+@router.get("/models", summary="The store's versions")
+def models(service: ServiceDep) -> ModelList:
+    """Every version in the store, whether it is loaded, and how well it was measured."""
+    stored = list_versions(service.settings.model_store)
+    return ModelList(models=[_summary(service, version) for version in stored])
+
+
+@router.get("/models/{name}", summary="All versions of a model", responses=documented(UnknownModel))
+def model(name: Annotated[str, Path(max_length=64)], service: ServiceDep) -> Model:
+    """Everything that the manifests of a model's versions say."""
+    stored = list_versions(service.settings.model_store)
+    versions = [_version(service, version) for version in stored if version.name == name]
+    if not versions:
+        raise UnknownModel(f"the store has no model {name!r}; GET /models lists what it has")
+    return Model(name=name, versions=versions)
+
+
+def _summary(service: Service, stored: StoredVersion) -> ModelSummary:
+    loaded = [(m.manifest.name, m.manifest.version) for m in service.client.models]
+    key = (stored.name, stored.version)
+    summary = ModelSummary(
+        name=stored.name, version=stored.version, loaded=key in loaded, default=key == loaded[0]
+    )
+    manifest = stored.manifest
+    if manifest is None:
+        # The reason names the operator's files, so it stays in the log.
+        return summary.model_copy(update={"error": "the manifest cannot be read"})
+    return summary.model_copy(
+        update={
+            "classes": manifest.config.num_classes,
+            "input": manifest.input.model_dump(),
+            "metrics": manifest.metrics,
+            "created": manifest.created,
+        }
+    )
+
+
+def _version(service: Service, stored: StoredVersion) -> ModelVersion:
+    version = ModelVersion(**dict(_summary(service, stored)))
+    manifest = stored.manifest
+    if manifest is None:
+        return version
+    return version.model_copy(
+        update={
+            "config": asdict(manifest.config),
+            "labels": list(manifest.labels),
+            "gates": [
+                GateHeader(stage=g.stage, block=g.block, kind=g.kind, shape=list(g.shape))
+                for g in manifest.gates
+            ],
+            "provenance": manifest.provenance,
+            "sha256": manifest.sha256,
+        }
+    )

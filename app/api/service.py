@@ -1,0 +1,139 @@
+"""What the routes share: the engines' client, the decoders, the settings."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from app.engine.client import EngineClient, Inference, LoadedModel, Slot
+from app.engine.metrics import IMAGES, STAGE_SECONDS
+from app.errors import GSoPError
+from app.images import decode_into
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An image's answer, and where its time went."""
+
+    model: LoadedModel
+    inference: Inference
+    decode_seconds: float
+
+
+class Service:
+    """Turns image bytes into answers."""
+
+    def __init__(self, client: EngineClient, settings: Settings) -> None:
+        self.client = client
+        self.settings = settings
+        self._decoders = ThreadPoolExecutor(settings.decode_thread_count, "decode")
+
+    def close(self) -> None:
+        """Let the decoders go."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def classify(self, image: bytes, slot: Slot, *, deadline: int, top_k: int) -> Answer:
+        """Decode an image into its slot and have it answered.
+
+        Args:
+            image: the file's bytes.
+            slot: held by the caller.
+            deadline: monotonic ns.
+            top_k: remembered with the record.
+
+        Raises:
+            GSoPError: of :func:`app.images.decode_into` and :meth:`EngineClient.infer`.
+        """
+        result = "cancelled"
+        try:
+            began = time.perf_counter()
+            await self._decode(image, slot)
+            decoded = time.perf_counter() - began
+            inference = await self.client.infer(slot, deadline=deadline, top_k=top_k)
+            result = "ok"
+        except GSoPError as error:
+            result = error.code
+            raise
+        finally:
+            self.client.meter.count(IMAGES, result)
+        self.client.meter.observe(STAGE_SECONDS, decoded, "decode")
+        return Answer(slot.model, inference, decoded)
+
+    async def classify_all(
+        self, images: Sequence[bytes], slots: Sequence[Slot], *, deadline: int, top_k: int
+    ) -> list[Answer | GSoPError]:
+        """Answer several images at once; a bad one does not harm the others."""
+        outcomes = await asyncio.gather(
+            *(
+                self.classify(image, slot, deadline=deadline, top_k=top_k)
+                for image, slot in zip(images, slots, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        return [_expected(outcome) for outcome in outcomes]
+
+    async def _decode(self, image: bytes, slot: Slot) -> None:
+        spec = slot.model.manifest.input
+        pending: Future[None] = self._decoders.submit(
+            decode_into, image, slot.image, spec, max_pixels=self.settings.max_image_pixels
+        )
+        waiting = asyncio.wrap_future(pending)
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            # A decoder that has begun cannot be stopped, and it writes into the slot: the slot
+            # must not be given back before it is done.
+            if not pending.cancel():
+                await asyncio.wait([waiting])
+            raise
+
+
+def _expected(outcome: Answer | BaseException) -> Answer | GSoPError:
+    if isinstance(outcome, Answer | GSoPError):
+        return outcome
+    raise outcome
+
+
+@asynccontextmanager
+async def while_connected(request: Request) -> AsyncIterator[None]:
+    """Cancel the block when the client leaves: nobody else would, and its slot would stay taken.
+
+    Raises:
+        ClientDisconnect: if it left.
+    """
+    task = cast("asyncio.Task[object]", asyncio.current_task())
+    watcher: asyncio.Task[Any] = asyncio.ensure_future(request.receive())
+    left = False
+
+    def leave(watcher: asyncio.Task[Any]) -> None:
+        nonlocal left
+        if not watcher.cancelled():
+            left = True
+            task.cancel()
+
+    watcher.add_done_callback(leave)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if left:
+            task.uncancel()
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.remove_done_callback(leave)
+        watcher.cancel()
+
+
+def get_service(request: Request) -> Service:
+    """The service that this front process runs."""
+    return cast("Service", request.app.state.service)
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]

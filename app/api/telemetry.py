@@ -1,0 +1,59 @@
+"""The outermost layer: request ids, counts, and the last word on defects."""
+
+import logging
+import re
+import secrets
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import internal_error
+from app.engine.metrics import Meter
+
+log = logging.getLogger("gsop.front")
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
+CLIENT_LEFT = 499
+
+
+class Telemetry:
+    """Gives each request an id (its own ``X-Request-Id``, or a new one) and counts its answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_marked)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+        except Exception:  # the one place where a defect becomes an answer
+            log.exception("request %s failed", request_id.decode())
+            if status:
+                raise  # the answer has begun; only the broken connection can tell the client
+            await internal_error()(scope, receive, send_marked)
+        finally:
+            meter: Meter = scope["app"].state.service.client.meter
+            route = scope.get("route")
+            meter.count_request(getattr(route, "path", "other"), status)
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return bytes(value)
+    return secrets.token_hex(8).encode()
