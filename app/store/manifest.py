@@ -7,18 +7,17 @@ to prepare its input and to name its output; ``model.safetensors`` lies beside i
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import StoreError
 from app.images import InputSpec
 from app.model.config import GateSpec, GSoPResNetConfig, gate_layout
 
-FORMAT = 1
+FORMAT: Final = 1
 """The manifest format that this code writes, and the only one that it reads."""
 
 MANIFEST_FILE = "manifest.json"
@@ -56,7 +55,7 @@ class Manifest(BaseModel):
     labels: tuple[str, ...]
     metrics: dict[str, Any] = {}
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    created: datetime
+    created: AwareDatetime
     provenance: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -100,6 +99,13 @@ class VersionKey:
         return cls(tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in pieces))
 
 
+def validation_reasons(error: ValidationError) -> str:
+    """What is wrong with a manifest, field by field, on one line."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors()
+    )
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the version in ``folder``.
 
@@ -128,12 +134,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        reasons = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors()
-        )
-        raise StoreError(
-            f"{path} is not valid ({reasons}); publish the version again"
-        ) from error
+        reasons = validation_reasons(error)
+        raise StoreError(f"{path} is not valid ({reasons}); publish the version again") from error
     if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
         raise StoreError(
             f"{path} describes {manifest.name}/{manifest.version} but lies in "
