@@ -103,6 +103,11 @@ class Excitation(_Float32):
             expanded = self.expand(self.activation(summed)[:, :, None, None])  # (N, outputs, 1, 1)
             return torch.sigmoid(expanded).flatten(1)
 
+    def start_at_half(self) -> None:
+        """Make every gate value ½, whatever the matrix, until the network is trained."""
+        for parameter in self.expand.parameters():
+            nn.init.zeros_(parameter)
+
 
 class ChannelGate(nn.Module):
     """The paper's gate of the channels: one number a channel, from the channels' covariance.
@@ -147,6 +152,11 @@ class ArticleExcitation(_Float32):
             summed = self.row_bn(self.row_conv(matrix))  # (N, 4·rows)
             expanded = self.expand_bn(self.expand(summed[:, :, None, None]))  # (N, outputs, 1, 1)
             return torch.sigmoid(expanded).flatten(1)
+
+    def start_at_half(self) -> None:
+        """Make every gate value ½, whatever the matrix, until the network is trained."""
+        for parameter in self.expand_bn.parameters():
+            nn.init.zeros_(parameter)
 
 
 class ArticleChannelGate(nn.Module):

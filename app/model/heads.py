@@ -1,10 +1,14 @@
-"""From the last feature map to logits."""
+"""From the last feature map to logits: first-order and second-order pooling."""
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from app.model.config import GSoPResNetConfig, Head
+from app.model.gsop import covariance
+from app.model.isqrt import matrix_sqrt
 
 
 class GAPHead(nn.Module):
@@ -20,5 +24,28 @@ class GAPHead(nn.Module):
         return logits
 
 
-HEADS: dict[Head, Callable[[GSoPResNetConfig], nn.Module]] = {"gap": GAPHead}
+class ISqrtHead(nn.Module):
+    """The square root of a covariance, and a linear layer on its lower triangle: GSoP-Net2."""
+
+    triangle: Tensor
+
+    def __init__(self, config: GSoPResNetConfig) -> None:
+        super().__init__()
+        dim = config.head_dim
+        self.reduce = nn.Conv2d(config.stage_channels[-1], dim, kernel_size=1, bias=False)
+        self.reduce_bn = nn.BatchNorm2d(dim)
+        self.fc = nn.Linear(dim * (dim + 1) // 2, config.num_classes)
+        rows, columns = torch.tril_indices(dim, dim)
+        self.register_buffer("triangle", rows * dim + columns, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        """Logits (N, num_classes)."""
+        reduced = F.relu(self.reduce_bn(self.reduce(x)))  # (N, d, H, W)
+        root = matrix_sqrt(covariance(reduced))  # (N, d, d), in float32 at least
+        features = root.flatten(1).index_select(1, self.triangle)  # (N, d·(d+1)/2)
+        logits: Tensor = self.fc(features.to(x.dtype))
+        return logits
+
+
+HEADS: dict[Head, Callable[[GSoPResNetConfig], nn.Module]] = {"gap": GAPHead, "isqrt": ISqrtHead}
 """The heads by name."""

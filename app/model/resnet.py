@@ -50,6 +50,11 @@ class ResidualBlock(nn.Module):
             conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
             self.shortcut = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(channels)))
 
+    @property
+    def last_bn(self) -> nn.BatchNorm2d:
+        """The BN that the residual branch ends with."""
+        raise NotImplementedError
+
     def residual(self, x: Tensor) -> Tensor:
         """The residual branch, (N, C, H, W)."""
         raise NotImplementedError
@@ -70,6 +75,11 @@ class BasicBlock(ResidualBlock):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
 
+    @property
+    def last_bn(self) -> nn.BatchNorm2d:
+        """``bn2``."""
+        return self.bn2
+
     def residual(self, x: Tensor) -> Tensor:
         """Two 3×3 convolutions, (N, C, H, W)."""
         x = F.relu(self.bn1(self.conv1(x)))
@@ -89,6 +99,11 @@ class Bottleneck(ResidualBlock):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
+
+    @property
+    def last_bn(self) -> nn.BatchNorm2d:
+        """``bn3``."""
+        return self.bn3
 
     def residual(self, x: Tensor) -> Tensor:
         """Reduce, convolve, restore, (N, C, H, W)."""
