@@ -87,10 +87,10 @@ def from_official(
     Raises:
         StoreError: naming the first key that is missing, unknown or of another shape.
     """
-    tensors = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
-    config = _read_config(tensors, fusion)
-    model = GSoPResNet(config)
-    _check_fit(tensors, model)
+    tensors = without_prefix(state_dict)
+    model = GSoPResNet(_read_config(tensors, fusion))
+    expected = {official_key(key): tensor for key, tensor in model.state_dict().items()}
+    check_fit(tensors, expected, _REMEDY)
     model.load_state_dict({our_key(key): tensor for key, tensor in tensors.items()})
     return model
 
@@ -175,15 +175,23 @@ def _read_gated_blocks(gates: Iterable[str]) -> GatedBlocks:
     return "all" if "layer1.0" in blocks else "last"
 
 
-def _check_fit(tensors: Mapping[str, Tensor], model: GSoPResNet) -> None:
-    expected = {official_key(key): tensor.shape for key, tensor in model.state_dict().items()}
+def without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without the ``module.`` that training on several GPUs puts before each key."""
+    return {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+
+
+def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], remedy: str) -> None:
+    """Refuse tensors that are not of exactly the expected keys and shapes.
+
+    Raises:
+        StoreError: naming the first key that is unknown, of another shape, or missing.
+    """
     for key, tensor in tensors.items():
         if key not in expected:
-            raise StoreError(f"{key} is unknown: {_REMEDY}")
-        if tensor.shape != expected[key]:
-            raise StoreError(
-                f"{key} has shape {tuple(tensor.shape)}, not {tuple(expected[key])}: {_REMEDY}"
-            )
+            raise StoreError(f"{key} is unknown: {remedy}")
+        if tensor.shape != expected[key].shape:
+            shapes = f"{tuple(tensor.shape)}, not {tuple(expected[key].shape)}"
+            raise StoreError(f"{key} has shape {shapes}: {remedy}")
     for key in expected:
         if key not in tensors:
-            raise StoreError(f"{key} is missing: {_REMEDY}")
+            raise StoreError(f"{key} is missing: {remedy}")
