@@ -1,0 +1,28 @@
+# syntax=docker/dockerfile:1
+# The service with its default model. On a GPU host: docker run --gpus all -p 8000:8000 gsop
+FROM python:3.12-slim-bookworm
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /srv/gsop
+
+# The dependencies alone first: this layer is built again only when they change.
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY app/__init__.py app/__init__.py
+RUN python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --quiet --no-cache-dir uv \
+ && /opt/venv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python \
+        -c constraints.txt --compile-bytecode -e .
+
+COPY app app
+COPY model_store model_store
+RUN useradd --system --no-create-home --uid 10001 gsop \
+ && /opt/venv/bin/python -m compileall -q app
+
+# Nothing is written at run time: works with `docker run --read-only --tmpfs /tmp`.
+USER gsop
+ENV PATH=/opt/venv/bin:$PATH GSOP_HOST=0.0.0.0 GSOP_PORT=8000 GSOP_MODEL_STORE=/srv/gsop/model_store
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"GSOP_PORT\"]}/healthz', timeout=4)"]
+CMD ["gsop", "serve"]

@@ -1,0 +1,43 @@
+# The only commands: people and CI call the same.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test lint format bench train clean
+
+help:  ## show this
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(STAMP)  ## create .venv with everything in it
+
+serve: install  ## run the service on http://127.0.0.1:8000 (settings: GSOP_*)
+	$(BIN)/python -m app serve
+
+test: install  ## run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install  ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install  ## mend format and style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install  ## measure; results are printed
+	$(BIN)/python -m benchmarks.gate
+
+train: install  ## train the default model again, as the next version
+	$(BIN)/python -m app train --recipe digits
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
