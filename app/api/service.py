@@ -56,6 +56,7 @@ class Service:
             began = time.perf_counter()
             await self._decode(image, slot)
             decoded = time.perf_counter() - began
+            self.client.meter.observe(STAGE_SECONDS, decoded, "decode")
             inference = await self.client.infer(slot, deadline=deadline, top_k=top_k)
             result = "ok"
         except GSoPError as error:
@@ -63,7 +64,6 @@ class Service:
             raise
         finally:
             self.client.meter.count(IMAGES, result)
-        self.client.meter.observe(STAGE_SECONDS, decoded, "decode")
         return Answer(slot.model, inference, decoded)
 
     async def classify_all(

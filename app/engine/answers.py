@@ -43,5 +43,5 @@ def top_classes(
 def gates_of(
     manifest: Manifest, values: npt.NDArray[np.floating]
 ) -> Iterator[tuple[GateSpec, npt.NDArray[np.floating]]]:
-    """Each gate of an answer, in its own shape."""
-    return split_gates(manifest.gates, values[manifest.config.num_classes :])
+    """Each gate of an answer, or of answers ``(N, classes + G)``, in its own shape."""
+    return split_gates(manifest.gates, values[..., manifest.config.num_classes :])

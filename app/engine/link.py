@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -149,8 +149,7 @@ class EngineLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send all that waits."""
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101  # narrows the type
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's is no subclass
         self._decoder = Decoder()
         for waiter in list(self.waiting.values()):
             self.send(waiter)

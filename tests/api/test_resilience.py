@@ -1,0 +1,226 @@
+"""Failures on purpose: what is promised must hold while processes die, hang and leave."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support import (
+    TINY,
+    Server,
+    descendants,
+    eventually,
+    in_background,
+    publish_tiny,
+    random_pngs,
+    send_all,
+)
+
+pytestmark = pytest.mark.slow
+
+IMAGES = random_pngs(16)
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture
+def server(tiny_store: Path) -> Iterator[Server]:
+    with Server(tiny_store, models="tiny") as server:
+        yield server.wait_ready()
+
+
+def alone(server: Server) -> list[dict[str, float]]:
+    """What each image is answered when nothing else is asked."""
+    return [scores(server.predict(image, top_k=10)["predictions"]) for image in IMAGES]
+
+
+def scores(predictions: list[dict[str, float]]) -> dict[str, float]:
+    return {str(p["label"]): p["probability"] for p in predictions}
+
+
+def check_answers(
+    answers: list[tuple[int, httpx.Response]], expected: list[dict[str, float]]
+) -> None:
+    for which, answer in answers:
+        assert answer.status_code == 200, answer.text
+        for label, probability in scores(answer.json()["predictions"]).items():
+            assert probability == pytest.approx(expected[which][label], abs=1e-5)
+
+
+@contextmanager
+def engine_stopped(server: Server) -> Iterator[None]:
+    """The engine stands still, as a busy device would."""
+    engine = server.child("app.engine.worker")
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(engine, signal.SIGCONT)
+
+
+def test_64_clients_get_the_answers_that_each_image_gets_alone(tmp_path: Path) -> None:
+    # Wide enough for the engine, not the client, to be what the others wait for.
+    publish_tiny(tmp_path, config=replace(TINY, base_width=24))
+    with Server(tmp_path, models="tiny") as server:
+        server.wait_ready()
+        expected = alone(server)
+        answers = in_background(send_all(server.url, IMAGES, clients=64, requests=2000))()
+        assert len(answers) == 2000
+        check_answers(answers, expected)
+        batches = server.metric("gsop_batch_size_count")
+        images = server.metric("gsop_batch_size_sum")
+        assert images == 2000 + len(IMAGES)
+        assert images / batches > 2, "no batches formed"
+        assert server.metric("gsop_slots", state="used") == 0
+
+
+def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
+    expected = alone(server)
+    epoch = server.metric("gsop_engine_epoch")
+    join = in_background(send_all(server.url, IMAGES, clients=64, requests=2000))
+    eventually(lambda: server.metric("gsop_batch_size_sum") > 300)
+    os.kill(server.child("app.engine.worker"), signal.SIGKILL)
+    eventually(lambda: server.http.get("/readyz").status_code == 503)
+    assert server.http.get("/healthz").status_code == 200
+    eventually(lambda: server.http.get("/readyz").status_code == 200, 120)
+    answers = join()
+    assert len(answers) == 2000
+    check_answers(answers, expected)
+    assert server.metric("gsop_engine_epoch") == epoch + 1
+    assert server.metric("gsop_engine_restarts_total") == 1
+    assert server.metric("gsop_resent_total") > 0
+
+
+def test_sigterm_answers_what_is_in_flight(server: Server) -> None:
+    below = server.descendants()
+    assert len(below) == 2
+    with engine_stopped(server):
+        join = in_background(send_all(server.url, IMAGES, clients=20, requests=20))
+        eventually(lambda: server.metric("gsop_slots", state="used") == 20)
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "stopping" in "".join(server.log))
+    answers = join()
+    assert [answer.status_code for _, answer in answers] == [200] * 20
+    assert server.process.wait(60) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in below)
+    assert not [path for path in Path("/dev/shm").iterdir() if "gsop" in path.name]  # noqa: S108
+
+
+def test_all_slots_taken_is_429_at_once(tiny_store: Path) -> None:
+    with Server(tiny_store, models="tiny", slots=4) as server:
+        server.wait_ready()
+        server.predict(IMAGES[0])
+        with engine_stopped(server):
+            join = in_background(send_all(server.url, IMAGES, clients=4, requests=4))
+            eventually(lambda: server.metric("gsop_slots", state="used") == 4)
+            began = time.perf_counter()
+            refused = server.http.post("/predict", content=IMAGES[0], headers=PNG)
+            elapsed = time.perf_counter() - began
+        assert refused.status_code == 429
+        assert refused.json()["code"] == "overloaded"
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert elapsed < 5, "a refusal must not wait for the engine"
+        assert [answer.status_code for _, answer in join()] == [200] * 4
+        assert server.metric("gsop_slots", state="used") == 0
+
+
+def test_what_expires_never_reaches_the_device(server: Server) -> None:
+    server.predict(IMAGES[0])
+    computed = server.metric("gsop_batch_size_sum")
+    with engine_stopped(server):
+        late = server.http.post(
+            "/predict", params={"timeout_ms": 100}, content=IMAGES[0], headers=PNG
+        )
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        assert server.metric("gsop_slots", state="used") == 0
+    eventually(lambda: server.metric("gsop_skipped_total") == 1)
+    server.predict(IMAGES[1])
+    assert server.metric("gsop_batch_size_sum") == computed + 1
+
+
+def test_a_client_that_leaves_frees_its_slot(server: Server) -> None:
+    computed = server.metric("gsop_batch_size_sum")
+    host, port = server.url.removeprefix("http://").split(":")
+    with engine_stopped(server):
+        with socket.create_connection((host, int(port))) as connection:
+            head = (
+                "POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+                f"Content-Length: {len(IMAGES[0])}\r\n\r\n"
+            )
+            connection.sendall(head.encode() + IMAGES[0])
+            eventually(lambda: server.metric("gsop_stage_seconds_count", stage="decode") == 1)
+            assert server.metric("gsop_slots", state="used") == 1
+        eventually(lambda: server.metric("gsop_slots", state="used") == 0)
+        assert server.metric("gsop_requests_total", route="/predict", status="499") == 1
+        assert server.metric("gsop_images_total", result="cancelled") == 1
+    eventually(lambda: server.metric("gsop_skipped_total", reason="cancelled") == 1)
+    assert server.metric("gsop_batch_size_sum") == computed
+
+
+def test_a_killed_front_comes_back_with_all_its_slots(tiny_store: Path) -> None:
+    with Server(tiny_store, models="tiny", slots=8) as server:
+        server.wait_ready()
+        with engine_stopped(server):
+            join = in_background(send_until_error(server))
+            eventually(lambda: server.metric("gsop_slots", state="used") == 1)
+            os.kill(server.child("app.api.front"), signal.SIGKILL)
+            join()
+        eventually(lambda: ready_again(server), 60)
+        assert server.metric("gsop_slots", state="used") == 0
+        answers = in_background(send_all(server.url, IMAGES, clients=8, requests=40))()
+        assert [answer.status_code for _, answer in answers] == [200] * 40
+
+
+async def send_until_error(server: Server) -> None:
+    with pytest.raises(httpx.TransportError):
+        await send_all(server.url, IMAGES, clients=1, requests=1)
+
+
+def ready_again(server: Server) -> bool:
+    try:
+        return server.http.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_nothing_outlives_a_killed_supervisor(server: Server) -> None:
+    below = descendants(server.process.pid)
+    server.process.kill()
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+
+
+def test_a_front_is_small_and_has_no_torch(server: Server) -> None:
+    server.predict(IMAGES[0])
+    front = Path(f"/proc/{server.child('app.api.front')}")
+    assert "libtorch" not in (front / "maps").read_text()
+    status = dict(line.split(":", 1) for line in (front / "status").read_text().splitlines())
+    assert int(status["VmRSS"].split()[0]) < 150 * 1024
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"models": "nobody"}, "holds no nobody"),
+        ({"models": "tiny", "device": "cuda:7"}, "GSOP_DEVICE"),
+        ({"models": "tiny", "device": "toaster"}, "GSOP_DEVICE"),
+        ({"models": "tiny", "slots": "many"}, "GSOP_SLOTS"),
+        ({"models": "tiny", "host": "203.0.113.1"}, "GSOP_HOST"),
+        ({"models": "tiny", "precision": "float16"}, "GSOP_PRECISION"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why(
+    tiny_store: Path, settings: dict[str, str], remedy: str
+) -> None:
+    server = Server(tiny_store, **settings)
+    status, lines = server.run_to_end()
+    assert status == 1
+    errors = [line for line in lines if line.startswith("gsop: error:")]
+    assert len(errors) == 1
+    assert remedy in errors[0]
+    assert "Traceback" not in "".join(lines)

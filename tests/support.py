@@ -1,0 +1,250 @@
+"""What tests of running services share: small models, and the real server as a process."""
+
+import asyncio
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+import numpy as np
+import torch
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.images import InputSpec
+from app.model.config import GSoPResNetConfig
+from app.model.resnet import GSoPResNet
+from app.store.store import publish
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 120.0
+"""How long a server may take to become ready on a busy machine."""
+
+TINY = GSoPResNetConfig(depth=18, stem="cifar", base_width=8, reduced_dim=8, num_classes=10)
+
+
+def publish_tiny(
+    root: Path,
+    *,
+    name: str = "tiny",
+    version: str = "1",
+    seed: int = 0,
+    config: GSoPResNetConfig = TINY,
+    size: int = 32,
+) -> Path:
+    """Publish a small network with random weights; its answers differ between images."""
+    torch.manual_seed(seed)
+    model = GSoPResNet(config).eval()
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(10)  # spreads the probabilities
+    return publish(
+        root,
+        model,
+        name=name,
+        version=version,
+        input=InputSpec(
+            height=size, width=size, resize=size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+        ),
+        labels=[f"class {i}" for i in range(config.num_classes)],
+        metrics={},
+        provenance={"made by": "tests"},
+    )
+
+
+def png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """The image as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def random_pngs(count: int, size: int = 32) -> list[bytes]:
+    """Different small images."""
+    generator = np.random.default_rng(count)
+    return [png(generator.integers(0, 256, (size, size, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def eventually(look: Callable[[], T | None], seconds: float = 30.0) -> T:
+    """What ``look`` returns once it is true; an assertion error if it never is."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+    return seen
+
+
+class Server:
+    """``python -m app serve`` on a free port of the loopback interface, stopped at the end."""
+
+    def __init__(self, store: Path, *arguments: str, **settings: object) -> None:
+        self._command = [
+            *(sys.executable, "-m", "app", "serve", "--port", "0"),
+            *("--model-store", str(store)),
+            *arguments,
+        ]
+        quiet = {"device": "cpu", "torch_threads": 1, "fronts": 1} | settings
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("GSOP_")},
+            **{f"GSOP_{name.upper()}": str(value) for name, value in quiet.items()},
+        }
+        self.log: list[str] = []
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read_log)
+        self._reader.start()
+        self.url = eventually(self._find_url, START_SECONDS)
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.kill()  # its children see the end of their lifelines
+            self.process.wait()
+        self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def run_to_end(self) -> tuple[int, list[str]]:
+        """Run a server that is expected to refuse to start; its exit status and its log."""
+        done = subprocess.run(
+            self._command,
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        return done.returncode, done.stderr.splitlines()
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        self.log.extend(self.process.stderr)
+
+    def _find_url(self) -> str | None:
+        assert self.process.poll() is None, "".join(self.log)
+        found = re.search(r"listening on (http://\S+)", "".join(self.log))
+        return found[1] if found else None
+
+    def wait_ready(self) -> Self:
+        """Until ``/readyz`` says yes."""
+        eventually(lambda: self.http.get("/readyz").status_code == 200, START_SECONDS)
+        return self
+
+    def terminate(self, seconds: float = 60.0) -> int:
+        """SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def predict(self, image: bytes, **query: object) -> dict[str, Any]:
+        """The answer to a raw image."""
+        answer = self.http.post(
+            "/predict", params=_params(query), content=image, headers={"Content-Type": "image/png"}
+        )
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels."""
+        text = self.http.get("/metrics").text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def descendants(self) -> dict[int, str]:
+        """Pid and command line of every process below the server's."""
+        return descendants(self.process.pid)
+
+    def child(self, module: str) -> int:
+        """Pid of the one child that runs ``module``."""
+        (pid,) = [pid for pid, command in self.descendants().items() if module in command]
+        return pid
+
+
+def descendants(root: int) -> dict[int, str]:
+    """Pid and command line of every process below ``root``."""
+    parents, commands = {}, {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text()
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        pid = int(entry.name)
+        parents[pid] = int(stat.rpartition(")")[2].split()[1])
+        commands[pid] = command
+    below = {root}
+    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= more
+    return {pid: commands[pid] for pid in below - {root}}
+
+
+async def send_all(
+    url: str,
+    images: Sequence[bytes],
+    *,
+    clients: int,
+    requests: int,
+    query: dict[str, str] | None = None,
+) -> list[tuple[int, httpx.Response]]:
+    """Send ``requests`` from ``clients`` at once; which image it was, and its answer."""
+    answers: list[tuple[int, httpx.Response]] = []
+    remaining = iter(range(requests))
+    limits = httpx.Limits(max_connections=clients)
+
+    async def send(client: httpx.AsyncClient) -> None:
+        for number in remaining:
+            which = number % len(images)
+            answer = await client.post(
+                "/predict",
+                params=query,
+                content=images[which],
+                headers={"Content-Type": "image/png"},
+            )
+            answers.append((which, answer))
+
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
+        await asyncio.gather(*(send(client) for _ in range(clients)))
+    return answers
+
+
+def in_background(coroutine: Coroutine[Any, Any, T]) -> Callable[[], T]:
+    """Run it in a thread's own event loop; call what is returned for the result."""
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(asyncio.run(coroutine)))
+    thread.start()
+
+    def join() -> T:
+        thread.join()
+        return results[0]
+
+    return join
+
+
+def _params(query: dict[str, object]) -> dict[str, str]:
+    return {name: str(value).lower() for name, value in query.items()}

@@ -1,0 +1,102 @@
+"""The import rule of docs/architecture.md, held by walking the syntax trees."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+LAYERS = (
+    ("app.errors",),
+    ("app.settings",),
+    ("app.images", "app.model"),
+    ("app.heatmap",),
+    ("app.store",),
+    ("app.engine",),
+    ("app.api", "app.train"),
+    ("app.commands",),
+    ("app.__main__",),
+)
+"""Lowest first. A module imports from its own part and from the layers below."""
+
+TORCH = (
+    "app.model",
+    "app.train",
+    "app.store.store",
+    "app.engine.predictor",
+    "app.engine.worker",
+    "app.commands.predict",
+)
+TORCH_FREE_MODEL = ("app.model.config",)
+"""What front processes may import of the model."""
+
+MODULES = sorted((ROOT / "app").rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def is_in(module: str, part: str) -> bool:
+    return module == part or module.startswith(part + ".")
+
+
+def layer_of(module: str) -> tuple[int, str] | None:
+    for height, parts in enumerate(LAYERS):
+        for part in parts:
+            if is_in(module, part):
+                return height, part
+    return None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path: Path) -> None:
+    module = name_of(path)
+    if module == "app":
+        return
+    place = layer_of(module)
+    assert place is not None, f"{module} is in no layer"
+    height, part = place
+    for imported in imports_of(path):
+        target = layer_of(imported)
+        if target is not None and target[1] != part:
+            assert target[0] < height, f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_torch_stays_where_it_belongs(path: Path) -> None:
+    module = name_of(path)
+    allowed = any(is_in(module, part) for part in TORCH) and module not in TORCH_FREE_MODEL
+    if not allowed:
+        imports = imports_of(path)
+        assert not [i for i in imports if is_in(i, "torch") or is_in(i, "torchvision")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_fastapi_stays_in_the_api(path: Path) -> None:
+    if not is_in(name_of(path), "app.api"):
+        assert not [i for i in imports_of(path) if is_in(i, "fastapi") or is_in(i, "starlette")]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["app.api.front", "app.engine.supervisor", "app.commands.serve", "app.commands.models"],
+)
+def test_what_runs_beside_the_engine_loads_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

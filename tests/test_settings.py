@@ -1,0 +1,58 @@
+import pytest
+
+from app.errors import ConfigError
+from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("GSOP_"):
+            monkeypatch.delenv(name)
+
+
+def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSOP_PORT", "9000")
+    monkeypatch.setenv("GSOP_MODELS", "digits, other/2")
+    monkeypatch.setenv("GSOP_DEVICE", "cuda:0,cuda:1")
+    settings = Settings.load()
+    assert settings.port == 9000
+    assert settings.models == ("digits", "other/2")
+    assert settings.devices == ("cuda:0", "cuda:1")
+
+
+def test_overrides_win_and_none_is_no_override(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSOP_PORT", "9000")
+    assert Settings.load(port=1234).port == 1234
+    assert Settings.load(port=None).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "99999"),
+        ("SLOTS", "0"),
+        ("PRECISION", "float8"),
+        ("MODELS", " , "),
+        ("MODELS", "a,a"),
+        ("DRAIN_SECONDS", "-1"),
+    ],
+)
+def test_wrong_values_name_their_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"GSOP_{name}", value)
+    with pytest.raises(ConfigError, match=f"GSOP_{name}"):
+        Settings.load()
+
+
+def test_fewer_slots_than_fronts_contradict() -> None:
+    with pytest.raises(ConfigError, match="GSOP_SLOTS"):
+        Settings.load(slots=2, fronts=4)
+
+
+def test_survive_json() -> None:
+    settings = Settings.load(models="a/1,b", port=1)
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
