@@ -9,6 +9,7 @@ The listening sockets belong to the supervisor and outlive their engines: while 
 replaced, fronts already connect and send, and the kernel keeps it for the successor.
 """
 
+import os
 import socket
 import struct
 import sys
@@ -108,6 +109,15 @@ def listen(address: str) -> socket.socket:
     listener.bind(address)
     listener.listen(socket.SOMAXCONN)
     return listener
+
+
+def is_own(connection: socket.socket) -> bool:
+    """Whether the peer is a process of this user: a name without a file has no permissions."""
+    if sys.platform != "linux":
+        return True
+    credentials = struct.Struct("3i")  # pid, uid, gid
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+    return bool(credentials.unpack(data)[1] == os.geteuid())
 
 
 def connect(address: str) -> socket.socket:

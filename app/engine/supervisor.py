@@ -159,6 +159,7 @@ class Supervisor:
         self._engines: list[Child] = []
         self._fronts: list[Child] = []
         self._listeners: list[socket.socket] = []
+        self._http: socket.socket | None = None
         self._beater = threading.Thread(target=self._beat, name="beat", daemon=True)
 
     def __enter__(self) -> Self:
@@ -193,6 +194,7 @@ class Supervisor:
 
     def start_fronts(self, command: Sequence[str], listener: socket.socket) -> None:
         """Start the HTTP processes; ``command`` is given the arena, its number and the listener."""
+        self._http = listener
         for front in range(self.arena.deployment.fronts):
             fds = (self.arena.fd, listener.fileno())
             child = Child(
@@ -219,6 +221,10 @@ class Supervisor:
             self.arena.service["phase"] = Phase.LEAVING
             time.sleep(self._settings.drain_delay_seconds)
         self.arena.service["phase"] = Phase.DRAINING
+        for front in self._fronts:
+            front.retire()
+        if self._http is not None:
+            self._http.close()  # or new connections would wait in a queue that nobody serves
         clean = self._end(self._fronts, Child.terminate, self._settings.drain_seconds + 1)
         # Only now: what was in flight needed the engines, and their successors if they died.
         clean &= self._end(self._engines, Child.end_lifeline, LEAVE_SECONDS)

@@ -30,7 +30,15 @@ import numpy as np
 import torch
 
 from app.engine.gates import GateMemory
-from app.engine.messages import Decoder, Kind, Message, encode, encode_payload, pack_reply
+from app.engine.messages import (
+    Decoder,
+    Kind,
+    Message,
+    encode,
+    encode_payload,
+    is_own,
+    pack_reply,
+)
 from app.engine.metrics import BATCH_SIZE, SKIPPED, Meter
 from app.engine.predictor import (
     DEFAULT_MAX_BATCH,
@@ -162,6 +170,10 @@ class Worker:
         try:
             connection, _ = self._listener.accept()
         except BlockingIOError:
+            return
+        if not is_own(connection):
+            log.error("refused a connection from a process of another user")
+            connection.close()
             return
         self._selector.register(connection, selectors.EVENT_READ, Peer(connection))
 
