@@ -1,11 +1,12 @@
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from app.model.config import BlockKind, GSoPResNetConfig, Head, gate_layout
+from app.model.config import BACKBONES, BlockKind, Depth, GSoPResNetConfig, Head, gate_layout
 from app.model.gating import ChannelGating
 from app.model.gsop import ChannelGate
 from app.model.resnet import BLOCKS, GSoPResNet
@@ -56,6 +57,15 @@ def test_gates_are_as_the_layout_says(config: GSoPResNetConfig) -> None:
     assert [gate.shape[1:] for gate in output.gates.values()] == [spec.shape for spec in layout]
     assert output.logits.shape == (2, config.num_classes)
     assert all(((gate >= 0) & (gate <= 1)).all() for gate in output.gates.values())
+
+
+@pytest.mark.parametrize("head", get_args(Head))
+@pytest.mark.parametrize("depth", BACKBONES)
+def test_every_depth_with_either_head(depth: Depth, head: Head) -> None:
+    config = replace(TINY, depth=depth, head=head, base_width=4, head_dim=8)
+    output = network(config)(images(1))
+    assert list(output.gates) == [spec.name for spec in gate_layout(config, 33, 33)]
+    assert output.logits.isfinite().all()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 64])
