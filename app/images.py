@@ -26,6 +26,7 @@ from PIL import (
     ExifTags,
     Image,
     ImageChops,
+    ImageFile,
     TiffImagePlugin,  # noqa: F401 - registers a format that Image.open
     WebPImagePlugin,  # noqa: F401 - would else look for in all of Pillow's 40 plugins
 )
@@ -101,12 +102,9 @@ def decode_into(data: bytes, out: Pixels, spec: InputSpec, *, max_pixels: int) -
         ImageTooLarge: if the header announces more than ``max_pixels`` pixels.
         ValueError: if ``out`` has another shape, type or layout.
     """
-    if out.shape != (spec.height, spec.width, 3) or out.dtype != np.uint8:
-        raise ValueError(
-            f"out is {out.dtype} {out.shape}, not uint8 as the spec's height and width"
-        )
-    if not out.flags.c_contiguous:
-        raise ValueError("out is not C-contiguous")
+    shape = (spec.height, spec.width, 3)
+    if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype} {out.shape}, not C-contiguous uint8 {shape}")
     name = _format_of(data)
     if name == "JPEG":
         pixels, orientation = _decode_jpeg(data, max_pixels)
@@ -161,7 +159,7 @@ def _unreadable(name: str) -> InvalidImage:
 
 # --- JPEG ---------------------------------------------------------------------------------------
 
-_SOF0, _SOF1, _SOS, _APP1 = 0xC0, 0xC1, 0xDA, 0xE1
+_SOF0, _SOF1, _RST0, _EOI, _SOS, _APP1 = 0xC0, 0xC1, 0xD0, 0xD9, 0xDA, 0xE1
 
 _MAX_SCANS = 50
 """Scans of a progressive JPEG. Each costs a pass over all pixels, however few bytes it has: without
@@ -183,7 +181,7 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> tuple[Pixels, int]:
         # The place for DCT scaling: min_height and min_width let the decoder do _fit's halvings.
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if colour == "Gray" else "RGB")
     except ValueError:
-        # Also raised for faults that libjpeg only warns of: Pillow reads some of those files.
+        # Raised even for faults that libjpeg only warns of; Pillow reads some of those files.
         return _decode_with_pillow(data, "JPEG", max_pixels)
     return pixels[..., 0] if colour == "Gray" else pixels, _orientation(exif)
 
@@ -204,10 +202,16 @@ def _survey_jpeg(data: bytes) -> tuple[bytes, int]:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and payload of the segments up to the first scan's header (ITU-T T.81, B.1.1.4)."""
+    """Marker and payload of the segments up to the first scan's header (ITU-T T.81, B.1.1.4).
+
+    Stops at whatever is no plain segment (fill bytes, restart markers), lest hostile bytes make
+    this reader see another file than libjpeg does.
+    """
     at, marker = 2, 0
-    while at + 4 <= len(data) and data[at] == 0xFF and marker != _SOS:
+    while marker != _SOS and at + 4 <= len(data) and data[at] == 0xFF:
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker < _SOF0 or _RST0 <= marker <= _EOI or marker == 0xFF:
+            return
         yield marker, data[at + 4 : end]
         at = end
 
@@ -231,8 +235,6 @@ _MAX_LAYERS = 8
 """How often a TIFF's strips may cover the image: once a band where each band has its own. Strips
 can be listed a million times over the same bytes, and Pillow decodes each."""
 
-_BMP_RLE = (1, 2)
-
 
 def _decode_with_pillow(data: bytes, name: str, max_pixels: int) -> tuple[Pixels, int]:
     """Pixels, grey or R, G, B, and their orientation."""
@@ -252,13 +254,13 @@ def _decode_with_pillow(data: bytes, name: str, max_pixels: int) -> tuple[Pixels
         raise _unreadable(name) from error
 
 
-def _check_effort(image: Image.Image, name: str) -> None:
+def _check_effort(image: ImageFile.ImageFile, name: str) -> None:
     """Refuses the rare kinds with which a small file buys much work."""
-    if name == "BMP" and image.info.get("compression") in _BMP_RLE:
+    if name == "BMP" and image.info.get("compression") in (1, 2):  # RLE8, RLE4
         # Decoded in Python, pixel by pixel: seconds of the GIL for a file of 60 bytes.
         raise InvalidImage("Run-length coded BMP is not read; save the image as PNG.")
-    boxes = (tile.extents for tile in getattr(image, "tile", ()))
-    area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in boxes)
+    boxes = (tile.extents for tile in image.tile if tile.extents)
+    area = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
     if area > _MAX_LAYERS * image.width * image.height:
         raise _unreadable(name)
 
@@ -353,7 +355,7 @@ def _fit(pixels: Pixels, orientation: int, out: Pixels, spec: InputSpec) -> None
     small = np.empty((height, width, *pixels.shape[2:]), np.uint8)
     _resize(centre, halvings, small, spec)
     if small.ndim == 2:
-        small = cv2.cvtColor(small, cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
+        small = np.asarray(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB), np.uint8)
     out[...] = _turn(small, orientation)
 
 
@@ -393,5 +395,4 @@ def _resize(pixels: Pixels, halvings: int, out: Pixels, spec: InputSpec) -> None
 
 
 def _scale(pixels: Pixels, height: int, width: int, interpolation: int) -> Pixels:
-    scaled: Pixels = cv2.resize(pixels, (width, height), interpolation=interpolation)  # type: ignore[assignment]  # OpenCV keeps uint8
-    return scaled
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation), np.uint8)

@@ -193,6 +193,19 @@ def many_scans(pixels: Pixels, repeats: int) -> bytes:
     return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * repeats + b"\xff\xd9"
 
 
+def disguised(jpeg: bytes) -> bytes:
+    """A JPEG that libjpeg reads as before, and a careless reader of segments as sequential.
+
+    A restart marker has no length, but two bytes follow that look like one: to the careless they
+    lead past the true header, to a false one inside of a segment.
+    """
+    false = b"\xff\xc0\0\x0b\x08\0\1\0\1\1\1\x11\0" + b"\xff\xda\0\x08\1\1\0\0\x3f\0"
+    false_header_at = 4 + 0xFFE2
+    comment = bytes(false_header_at - 8) + false
+    head = b"\xff\xd8\xff\xd0\xff\xe2" + (len(comment) + 2).to_bytes(2) + comment
+    return head + jpeg[2:]
+
+
 def bombs(side: int = 40_000) -> dict[str, bytes]:
     """Files of every format, a few bytes long, whose headers announce ``side`` × ``side``."""
     tiny = np.zeros((8, 8, 3), np.uint8)

@@ -15,6 +15,7 @@ from tests.imagery import (
     bmp_rle,
     bombs,
     chunk,
+    disguised,
     encode,
     exif,
     input_spec,
@@ -69,8 +70,13 @@ class TestHostileBytes:
 
     @pytest.mark.parametrize(
         "data",
-        [many_scans(picture(64, 64), 50), bmp_rle(900_000, 1), tiff(32, 32, strips=2, repeats=99)],
-        ids=["scans of a JPEG", "run-length BMP", "strips of a TIFF"],
+        [
+            many_scans(picture(64, 64), 50),
+            disguised(many_scans(picture(64, 64), 50)),
+            bmp_rle(900_000, 1),
+            tiff(32, 32, strips=2, repeats=99),
+        ],
+        ids=["scans of a JPEG", "disguised scans", "run-length BMP", "strips of a TIFF"],
     )
     def test_little_data_cannot_buy_much_work(self, data: bytes) -> None:
         with pytest.raises(InvalidImage) as caught:
