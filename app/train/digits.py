@@ -1,0 +1,109 @@
+"""Handwritten digits: the data of the default model.
+
+1797 scans of 8×8 grey levels, 0 (ground) to 16 (full ink), bundled with scikit-learn: the test
+part of Alpaydin and Kaynak's Optical Recognition of Handwritten Digits (UCI, 1998).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from app.errors import ConfigError
+from app.train.augment import Augmentation, draw
+from app.train.data import Sample
+from app.train.variants import drawn_digits, encode_png, redrawn_scans
+
+FULL_INK = 16
+"""The grey level of full ink in a scan."""
+
+HELD_OUT_EVERY = 5
+"""Of each class, in the order of the set, the first of every so many scans is held out."""
+
+
+class Digits:
+    """The scans, split, as a :class:`app.train.data.DataSet`.
+
+    Args:
+        size: height and width of the training batches' images.
+        augmentation: how far the training images stray from the scans.
+
+    Raises:
+        ConfigError: if scikit-learn is not installed.
+    """
+
+    labels: tuple[str, ...] = tuple("0123456789")
+    source: Mapping[str, str] = {
+        "dataset": "Optical Recognition of Handwritten Digits, test part (1797 scans, 8x8)",
+        "authors": "E. Alpaydin, C. Kaynak (1998)",
+        "url": "https://archive.ics.uci.edu/dataset/80",
+        "doi": "10.24432/C50P49",
+        "licence": "CC BY 4.0",
+        "obtained": "sklearn.datasets.load_digits",
+    }
+    how: str = (
+        "of each class, in the order of the data set, every fifth scan (the first, the sixth, ...) "
+        "is held out; training never sees them, nor did the choice of the recipe. The writers of "
+        "both parts are the same people"
+    )
+
+    def __init__(self, size: int, augmentation: Augmentation) -> None:
+        scans, classes = _load()
+        held_out = _held_out(classes)
+        self._size = size
+        self._augmentation = augmentation
+        self._train = scans[~held_out], classes[~held_out]
+        self._test = scans[held_out], classes[held_out]
+
+    def batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training batches without end; see :meth:`app.train.data.DataSet.batches`."""
+        device = generator.device
+        scans = torch.from_numpy(self._train[0]).to(device, torch.float32)[:, None] / FULL_INK
+        classes = torch.from_numpy(self._train[1]).to(device)
+        if batch_size > len(scans):
+            raise ConfigError(f"a batch of {batch_size} is more than the {len(scans)} scans")
+        while True:
+            order = torch.randperm(len(scans), generator=generator, device=device)
+            for chosen in torch.split(order, batch_size):
+                if len(chosen) == batch_size:
+                    pixels = draw(scans[chosen], self._size, self._augmentation, generator)
+                    yield pixels, classes[chosen]
+
+    def held_out(self) -> Sequence[Sample]:
+        """The held-out scans, each an 8×8 grey PNG with light ink on a dark ground."""
+        scans, classes = self._test
+        return [
+            Sample(encode_png(as_image(scan)), int(label))
+            for scan, label in zip(scans, classes, strict=True)
+        ]
+
+    def variants(self) -> Mapping[str, Sequence[Sample]]:
+        """The held-out scans redrawn, and digits drawn with strokes and type."""
+        scans, classes = self._test
+        return redrawn_scans([as_image(scan) for scan in scans], classes.tolist()) | drawn_digits()
+
+
+def as_image(scan: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """A scan as 8-bit grey, (8, 8)."""
+    return np.asarray(np.rint(scan * (255 / FULL_INK)), dtype=np.uint8)
+
+
+def _load() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ConfigError(
+            "the digits come with scikit-learn, which is not installed: pip install 'gsop[train]'"
+        ) from error
+    scans, classes = load_digits(return_X_y=True)
+    return scans.reshape(-1, 8, 8).astype(np.int64), classes.astype(np.int64)
+
+
+def _held_out(classes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which scans are held out, (N,)."""
+    mask = np.zeros(len(classes), dtype=np.bool_)
+    for label in np.unique(classes):
+        mask[np.flatnonzero(classes == label)[::HELD_OUT_EVERY]] = True
+    return mask

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.errors import ConfigError, StoreError
+from app.images import InputSpec
+from app.model.resnet import GSoPResNet
+from app.store.store import publish
+from app.train import evaluate as evaluation
+from app.train.data import Sample
+from app.train.evaluate import Score, evaluate, measure, normalise, score
+from app.train.recipe import Recipe
+from app.train.variants import encode_png
+
+CPU = torch.device("cpu")
+
+
+def always(recipe: Recipe, label: int) -> GSoPResNet:
+    """A network that answers ``label`` whatever it sees."""
+    model = GSoPResNet(recipe.config)
+    for parameter in list(model.head.parameters()):
+        torch.nn.init.zeros_(parameter)
+    with torch.no_grad():
+        list(model.head.parameters())[-1][label] = 1
+    return model
+
+
+def test_the_score_counts_what_is_right(recipe: Recipe) -> None:
+    image = encode_png(np.zeros((8, 8), np.uint8))
+    samples = [Sample(image, label) for label in (0, 1, 1, 0, 1)]
+    for batch_size in (1, 2, 64):
+        counted = score(always(recipe, 1), recipe.input, samples, device=CPU, batch_size=batch_size)
+        assert counted == Score(correct=3, samples=5)
+        assert counted.top1 == pytest.approx(0.6)
+
+
+def test_the_network_is_scored_in_evaluation_mode(recipe: Recipe) -> None:
+    model = always(recipe, 0).train()
+    score(model, recipe.input, recipe.data().held_out(), device=CPU)
+    assert not model.training
+
+
+def test_pixels_are_normalised_channel_by_channel() -> None:
+    spec = InputSpec(height=2, width=3, resize=3, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
+    pixels = torch.arange(36, dtype=torch.uint8).view(2, 2, 3, 3)
+    found = normalise(pixels, spec)
+    assert found.shape == (2, 3, 2, 3)
+    assert found[1, 2, 1, 0].item() == pytest.approx((29 / 255 - 0.3) / 0.125)
+
+
+def test_metrics_say_what_was_measured_and_how(recipe: Recipe) -> None:
+    data = recipe.data()
+    metrics = measure(always(recipe, 1), recipe.input, data, device=CPU)
+    assert (metrics["top1"], metrics["correct"], metrics["samples"]) == (0.5, 3, 6)
+    assert metrics["dataset"].startswith("dark and light")
+    assert metrics["how"].startswith("as the test says")
+    assert metrics["robustness"] == {"swapped": {"top1": 0.5, "samples": 6}}
+
+
+def test_a_stored_version_is_measured_on_its_recipes_data(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "RECIPES", {recipe.name: recipe})
+    for version, name in (("1", recipe.name), ("2", "unheard-of")):
+        publish(
+            tmp_path,
+            always(recipe, 0),
+            name="m",
+            version=version,
+            input=recipe.input,
+            labels=("dark", "light"),
+            metrics={},
+            provenance={"recipe": name},
+        )
+    assert evaluate(tmp_path, "m/1", device=CPU)["correct"] == 3
+    with pytest.raises(ConfigError, match=r"m/2 was trained by no recipe .*dark-and-light"):
+        evaluate(tmp_path, "m", device=CPU)
+    with pytest.raises(StoreError, match="it holds m/1, m/2"):
+        evaluate(tmp_path, "other", device=CPU)
