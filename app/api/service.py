@@ -131,8 +131,11 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
         watcher.cancel()
 
 
-def get_service(request: Request) -> Service:
-    """The service that this front process runs."""
+async def get_service(request: Request) -> Service:
+    """The service that this front process runs.
+
+    Asynchronous only because FastAPI sends plain functions through a thread, at a price.
+    """
     return cast("Service", request.app.state.service)
 
 
