@@ -106,11 +106,12 @@ class TestPlaces:
         assert np.ptp(rows) == pytest.approx(2 * np.ptp(columns), rel=0.02)
 
     def test_channels_that_fill_no_row_leave_paper(self) -> None:
-        picture = pixels(draw_gates([gate(np.full(12, 0.5))], title=""))  # rows of 4
-        whole = pixels(draw_gates([gate(np.full(11, 0.5))], title=""))
-        assert len(where(whole, 0.5)[0]) / len(where(picture, 0.5)[0]) == pytest.approx(
-            11 / 12, abs=0.01
-        )
+        full, partial = (
+            pixels(draw_gates([gate(np.full(count, 0.5))], title="")) for count in (12, 11)
+        )  # rows of 4
+        share = len(where(partial, 0.5)[0]) / len(where(full, 0.5)[0])
+        assert share == pytest.approx(11 / 12, abs=0.01)
+        assert len(where(partial, 0)[0]) == 0
 
     def test_gates_stand_in_network_order(self) -> None:
         values = [0.1, 0.3, 0.7, 0.9]
@@ -118,6 +119,24 @@ class TestPlaces:
         corners = [tuple(axis.min() // 200 for axis in where(picture, v)) for v in values]
         assert corners == sorted(corners)
         assert len(set(corners)) == 4
+
+    @pytest.mark.parametrize("count", [4, 6, 12, 50, 100])
+    def test_many_gates_take_the_shape_of_a_slide(self, count: int) -> None:
+        height, width, _ = pixels(draw_gates([gate(np.zeros(64))] * count, title="")).shape
+        assert 1.3 < width / height < 2.3
+
+    def test_the_two_gates_of_a_block_stand_side_by_side(self) -> None:
+        blocks = np.linspace(0.1, 0.9, 7)
+        gates = [
+            one
+            for value in blocks
+            for one in (gate(np.full(64, value)), gate(np.full((8, 8), value + 0.05), "position"))
+        ]
+        picture = pixels(draw_gates(gates, title=""))
+        for value in blocks:
+            channel, position = where(picture, value), where(picture, value + 0.05)
+            assert channel[0].min() == position[0].min()
+            assert channel[1].max() < position[1].min()
 
     def test_a_flat_map_is_the_same_map(self) -> None:
         spec, values = gate(np.random.default_rng(0).random((8, 8)), "position")
@@ -153,12 +172,21 @@ class TestPicture:
         assert changed.min() > BELOW_HEADER - 20
         assert changed.max() < top_of_cells
 
-    def test_the_statistics_are_written(self) -> None:
-        """Two gates that differ in one channel of the lower half differ in their captions too."""
-        first = pixels(draw_gates([gate(opened(512, 511))], title=""))
-        second = pixels(draw_gates([gate(opened(512, 511, 510))], title=""))
-        changed = (first != second).any(axis=-1).nonzero()[0]
-        assert changed.min() < where(first, 0)[0].min()
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            pytest.param((0.1, 0.5, 0.9), (0.1, 0.4, 0.9), id="mean"),
+            pytest.param((0.1, 0.5, 0.9), (0.2, 0.4, 0.9), id="min"),
+            pytest.param((0.1, 0.5, 0.9), (0.1, 0.6, 0.8), id="max"),
+        ],
+    )
+    def test_each_statistic_is_written(
+        self, first: tuple[float, ...], second: tuple[float, ...]
+    ) -> None:
+        """The two gates differ in this statistic alone."""
+        one, other = (pixels(draw_gates([gate(values)], title="")) for values in (first, second))
+        top_of_cells = where(one, 0.1)[0].min() - 2
+        assert (one[:top_of_cells] != other[:top_of_cells]).any()
 
     @pytest.mark.parametrize(
         "title", ["", "two\nlines\tand\0more", "Où? 猫 \U0001f600", "long " * 100_000]
