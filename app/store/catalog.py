@@ -43,13 +43,38 @@ def list_versions(root: Path) -> list[StoredVersion]:
     Raises:
         StoreError: if ``root`` is no folder that can be read.
     """
-    return [
+    stored = [
         _read_version(folder)
         for model in sorted(_named_folders(root), key=lambda model: model.name)
         for folder in sorted(
             _named_folders(model), key=lambda folder: (VersionKey.of(folder.name), folder.name)
         )
     ]
+    # A version that was removed while the list was made is none, rather than a bad one.
+    return [version for version in stored if version.error is None or version.folder.exists()]
+
+
+def find(root: Path, reference: str) -> list[StoredVersion]:
+    """The stored versions that ``reference`` means, readable or not; at least one.
+
+    Args:
+        root: the store.
+        reference: ``name`` for all versions of a model, oldest first, or ``name/version``.
+
+    Raises:
+        StoreError: if there is no such version.
+    """
+    name, slash, version = reference.partition("/")
+    if not is_name(name) or (slash and not is_name(version)):
+        raise StoreError(
+            f"{reference!r} names no version: write NAME or NAME/VERSION, each of letters, "
+            "digits, '.', '_' and '-', beginning with a letter or digit"
+        )
+    stored = list_versions(root)
+    found = [v for v in stored if v.name == name and version in ("", v.version)]
+    if not found:
+        raise StoreError(f"{root} holds no {reference}; it holds {_listing(stored)}")
+    return found
 
 
 def resolve(root: Path, reference: str) -> Manifest:
@@ -63,20 +88,23 @@ def resolve(root: Path, reference: str) -> Manifest:
     Raises:
         StoreError: if there is no such version, or its manifest cannot be read.
     """
-    name, slash, version = reference.partition("/")
-    if not is_name(name) or (slash and not is_name(version)):
-        raise StoreError(
-            f"{reference!r} names no version: write NAME or NAME/VERSION, each of letters, "
-            "digits, '.', '_' and '-', beginning with a letter or digit"
-        )
-    stored = list_versions(root)
-    found = [v for v in stored if v.name == name and version in ("", v.version)]
+    found = find(root, reference)
     readable = [v.manifest for v in found if v.manifest is not None]
-    if readable:
-        return readable[-1]
-    if found:
+    if not readable:
         raise StoreError("; ".join(v.error for v in found if v.error is not None))
-    raise StoreError(f"{root} holds no {reference}; it holds {_listing(stored)}")
+    return readable[-1]
+
+
+def next_version(root: Path, name: str) -> str:
+    """The number after the highest that is a version of model ``name``; ``1`` if there is none.
+
+    Raises:
+        StoreError: if ``root`` exists and is no folder that can be read.
+    """
+    if not root.exists():
+        return "1"
+    versions = [stored.version for stored in list_versions(root) if stored.name == name]
+    return str(max((int(v) for v in versions if v.isdecimal()), default=0) + 1)
 
 
 def is_name(text: str) -> bool:
