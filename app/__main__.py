@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import app
+from app.commands.models.arguments import add_models
+from app.commands.options import add_device, add_quiet, add_store
 from app.errors import GSoPError
 from app.settings import Settings
 
@@ -35,20 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="run the HTTP service"))
     _add_predict(commands.add_parser("predict", help="classify files without a server"))
     _add_train(commands.add_parser("train", help="train a model and publish it in the store"))
-    _add_models(commands.add_parser("models", help="look into the model store"))
+    add_models(commands.add_parser("models", help="look into the model store, and add to it"))
     return parser
-
-
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-store", type=Path, help="folder of the model versions")
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1, …")
-
-
-def _add_quiet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +49,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-batch", type=int, help="most images in a batch")
     parser.add_argument("--slots", type=int, help="images in the service at once")
     parser.add_argument("--fronts", type=int, help="HTTP processes")
-    _add_store(parser)
-    _add_device(parser)
+    add_store(parser)
+    add_device(parser)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -88,9 +78,9 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
     parser.add_argument("--output", type=Path, help="file to write; standard output if absent")
     parser.add_argument("--attention", type=Path, help="npz file to write the gates to")
-    _add_store(parser)
-    _add_device(parser)
-    _add_quiet(parser)
+    add_store(parser)
+    add_device(parser)
+    add_quiet(parser)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -119,9 +109,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the model's name; the recipe's if absent")
     parser.add_argument("--version", help="the version's name; the next number if absent")
     parser.add_argument("--seed", type=int, default=0)
-    _add_store(parser)
-    _add_device(parser)
-    _add_quiet(parser)
+    add_store(parser)
+    add_device(parser)
+    add_quiet(parser)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -135,19 +125,6 @@ def _train(options: argparse.Namespace) -> int:
         seed=options.seed,
         progress=not options.quiet,
     )
-
-
-def _add_models(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(title="commands", required=True)
-    listing = commands.add_parser("list", help="every version in the store")
-    listing.set_defaults(run=_models_list)
-    _add_store(listing)
-
-
-def _models_list(options: argparse.Namespace) -> int:
-    from app.commands.models import list_models
-
-    return list_models(Settings.load(model_store=options.model_store))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,10 @@ TORCH = (
     "app.engine.predictor",
     "app.engine.worker",
     "app.commands.predict",
+    "app.commands.models.export",
+    "app.commands.models.foreign",
+    "app.commands.models.init",
+    "app.commands.models.zoo",
 )
 TORCH_FREE_MODEL = ("app.model.config",)
 """What front processes may import of the model."""
@@ -95,7 +99,7 @@ def test_fastapi_stays_in_the_api(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["app.api.front", "app.engine.supervisor", "app.commands.serve", "app.commands.models"],
+    ["app.api.front", "app.engine.supervisor", "app.commands.serve", "app.commands.models.list"],
 )
 def test_what_runs_beside_the_engine_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
