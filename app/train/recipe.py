@@ -58,7 +58,7 @@ DIGITS = Recipe(
     data=lambda: Digits(size=32, augmentation=Augmentation()),
     steps=1000,
     batch_size=64,
-    learning_rate=3e-3,
+    learning_rate=5e-3,
     warmup_steps=100,
     weight_decay=0.05,
     label_smoothing=0.1,
