@@ -8,20 +8,14 @@ channel's relation to all others, is summed up in four numbers; from these the g
 Gao et al., Global Second-order Pooling Convolutional Networks, CVPR 2019 (arXiv 1811.12006).
 """
 
-from collections.abc import Callable
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from app.model.precision import KeepsFloat32, at_least_float32
+
 OUTPUTS_PER_ROW = 4
 """Numbers that the row-wise convolution makes of each row of a covariance (paper, 3.2)."""
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` itself, or in float32 if it is in a half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def covariance(x: Tensor) -> Tensor:
@@ -64,21 +58,7 @@ class RowWiseConv(nn.Conv2d):
         return summed.permute(2, 0, 1).flatten(1)
 
 
-class _Float32(nn.Module):
-    """A module that stays in float32 at least when its network is moved to a half precision."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        def keep_float32(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            if moved.dtype in (torch.float16, torch.bfloat16):
-                return tensor.to(moved.device)
-            return moved
-
-        super()._apply(keep_float32, recurse)  # type: ignore[no-untyped-call]  # torch leaves it so
-        return self
-
-
-class Excitation(_Float32):
+class Excitation(KeepsFloat32):
     """The paper's excitation: from a covariance matrix to gate values.
 
     Always computed in float32 at least, whatever the network's precision and autocast: it is under
@@ -132,7 +112,7 @@ class ChannelGate(nn.Module):
         return gate
 
 
-class ArticleExcitation(_Float32):
+class ArticleExcitation(KeepsFloat32):
     """The article's excitation: BN follows each convolution, and none precedes them.
 
     Args:

@@ -9,6 +9,19 @@ from torch.nn import functional as F
 from app.model.config import GSoPResNetConfig, Head
 from app.model.gsop import covariance
 from app.model.isqrt import matrix_sqrt
+from app.model.precision import KeepsFloat32, at_least_float32
+
+
+class Classifier(KeepsFloat32, nn.Linear):
+    """A linear layer that computes logits in float32 at least.
+
+    bfloat16 has eight bits: logits rounded to it tie, and the best of near-equal ones is lost.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:  # (N, in_features)
+        """Logits (N, out_features)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(at_least_float32(features))
 
 
 class GAPHead(nn.Module):
@@ -16,11 +29,11 @@ class GAPHead(nn.Module):
 
     def __init__(self, config: GSoPResNetConfig) -> None:
         super().__init__()
-        self.fc = nn.Linear(config.stage_channels[-1], config.num_classes)
+        self.fc = Classifier(config.stage_channels[-1], config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
         """Logits (N, num_classes)."""
-        logits: Tensor = self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(at_least_float32(x).mean((2, 3)))
         return logits
 
 
@@ -34,7 +47,7 @@ class ISqrtHead(nn.Module):
         dim = config.head_dim
         self.reduce = nn.Conv2d(config.stage_channels[-1], dim, kernel_size=1, bias=False)
         self.reduce_bn = nn.BatchNorm2d(dim)
-        self.fc = nn.Linear(dim * (dim + 1) // 2, config.num_classes)
+        self.fc = Classifier(dim * (dim + 1) // 2, config.num_classes)
         rows, columns = torch.tril_indices(dim, dim)
         self.register_buffer("triangle", rows * dim + columns, persistent=False)
 
@@ -43,7 +56,7 @@ class ISqrtHead(nn.Module):
         reduced = F.relu(self.reduce_bn(self.reduce(x)))  # (N, d, H, W)
         root = matrix_sqrt(covariance(reduced))  # (N, d, d), in float32 at least
         features = root.flatten(1).index_select(1, self.triangle)  # (N, d·(d+1)/2)
-        logits: Tensor = self.fc(features.to(x.dtype))
+        logits: Tensor = self.fc(features)
         return logits
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app.model.gsop import Excitation, at_least_float32
+from app.model.gsop import Excitation
+from app.model.precision import at_least_float32
 
 GRID = (8, 8)
 """Height and width that the feature map is pooled to, so that P = 64 positions remain."""

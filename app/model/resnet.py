@@ -23,7 +23,7 @@ class GSoPOutput(NamedTuple):
     """What a network answers.
 
     Attributes:
-        logits: (N, num_classes).
+        logits: (N, num_classes), in float32 at least.
         gates: by name, in the order of ``gate_layout``: ``layer1.2.channel`` (N, C),
             ``layer1.2.position`` (N, H, W). In float32 at least, between 0 and 1.
     """
