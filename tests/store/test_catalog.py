@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import StoreError
-from app.store.catalog import list_versions, resolve
+from app.store.catalog import find, list_versions, next_version, resolve
 from app.store.manifest import MANIFEST_FILE, WEIGHTS_FILE
 from tests.store.conftest import Publish
 
@@ -135,3 +135,21 @@ def test_listing_needs_no_weights_and_no_torch(root: Path, folder: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split() == ["1", "False"], done.stderr
+
+
+def test_a_name_finds_all_its_versions_readable_or_not(root: Path, publish_tiny: Publish) -> None:
+    for name, version in [("tiny", "10"), ("tiny", "9"), ("other", "1")]:
+        publish_tiny(name=name, version=version)
+    (root / "tiny" / "9" / MANIFEST_FILE).unlink()
+    assert [version.reference for version in find(root, "tiny")] == ["tiny/9", "tiny/10"]
+    assert [version.reference for version in find(root, "tiny/9")] == ["tiny/9"]
+    with pytest.raises(StoreError, match="holds no tiny/1; it holds other/1, tiny/9, tiny/10"):
+        find(root, "tiny/1")
+
+
+def test_the_next_version_is_a_number_that_was_not_used(root: Path, publish_tiny: Publish) -> None:
+    assert next_version(root, "tiny") == "1"
+    for version in ("9", "10", "trial", "11b"):
+        publish_tiny(version=version)
+    assert next_version(root, "tiny") == "11"
+    assert next_version(root, "other") == "1"
