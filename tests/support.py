@@ -111,12 +111,19 @@ class Server:
         )
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
-        self.url = eventually(self._find_url, START_SECONDS)
+        try:
+            self.url = eventually(self._find_url, START_SECONDS)
+        except BaseException:
+            self._end()
+            raise
         self.http = httpx.Client(base_url=self.url, timeout=60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
+        self._end()
+
+    def _end(self) -> None:
         if self.process.poll() is None:
             self.process.kill()  # its children see the end of their lifelines
             self.process.wait()
