@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from app.errors import ConfigError
+from app.model.folding import fold_batch_norms
 from app.model.resnet import GSoPResNet
 from app.settings import Precision
 from app.store.manifest import Manifest
@@ -79,6 +80,8 @@ class Pending:
 class Predictor:
     """One model on one device.
 
+    It makes the model its own: batch norms are folded into their convolutions.
+
     Up to ``depth`` batches can be in flight: each has its own staging memory on the host, pinned
     where the device is a GPU.
     """
@@ -96,7 +99,8 @@ class Predictor:
         self.device = device
         self.max_batch = max_batch
         self.depth = 2 if device.type == "cuda" else 1
-        model = model.eval().to(device, dtype)
+        fold_batch_norms(model.eval())
+        model = model.to(device, dtype)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self._dtype = dtype
         spec = manifest.input
