@@ -118,8 +118,7 @@ def test_what_cannot_be_made_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", [18, 50])
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize(("depth", "suffix"), [(18, "pth"), (50, "safetensors")])
 def test_on_a_file_it_answers_as_the_plain_backbone_does(
     gsop: Gsop, root: Path, tmp_path: Path, depth: int, suffix: str
 ) -> None:
