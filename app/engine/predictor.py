@@ -15,6 +15,9 @@ from app.settings import Precision
 from app.store.manifest import Manifest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TINY, BELOW_ONE = torch.finfo(torch.float32).tiny, 1 - 2**-24
+"""The least and the greatest float32 that are surely inside of (0, 1)."""
+
 DEFAULT_MAX_BATCH = {"cuda": 64, "cpu": 16}
 
 
@@ -142,7 +145,9 @@ class Predictor:
         output = self._model(normalised.to(self._dtype))
         probabilities = output.logits.float().softmax(dim=1)
         gates = [output.gates[gate.name].float().flatten(1) for gate in self.manifest.gates]
-        return torch.cat([probabilities, *gates], dim=1)
+        # A sigmoid lies in (0, 1); rounding to float32 must not put it on the border.
+        inside = torch.cat(gates, dim=1).clamp(TINY, BELOW_ONE) if gates else probabilities[:, :0]
+        return torch.cat([probabilities, inside], dim=1)
 
     def warm_up(self) -> None:
         """Run every batch size that is likely, so that no request pays for a first time.
