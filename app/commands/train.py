@@ -3,7 +3,7 @@
 from app.engine.predictor import find_device
 from app.errors import ConfigError
 from app.settings import Settings
-from app.store.catalog import list_versions
+from app.store.catalog import next_version
 from app.train.loop import train
 from app.train.recipe import RECIPES
 
@@ -30,19 +30,10 @@ def run(
         RECIPES[recipe],
         store=settings.model_store,
         name=name,
-        version=version or _next_version(settings, name),
+        version=version or next_version(settings.model_store, name),
         seed=seed,
         device=find_device(settings.devices[0]),
         progress=progress,
     )
     print(f"published {folder.parent.name}/{folder.name} in {folder}")
     return 0
-
-
-def _next_version(settings: Settings, name: str) -> str:
-    numbers = [
-        int(stored.version)
-        for stored in list_versions(settings.model_store)
-        if stored.name == name and stored.version.isdigit()
-    ]
-    return str(max(numbers, default=0) + 1)

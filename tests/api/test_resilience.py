@@ -6,19 +6,16 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support import (
-    TINY,
     Server,
     descendants,
     eventually,
     in_background,
-    publish_tiny,
     random_pngs,
     send_all,
 )
@@ -64,20 +61,19 @@ def engine_stopped(server: Server) -> Iterator[None]:
         os.kill(engine, signal.SIGCONT)
 
 
-def test_64_clients_get_the_answers_that_each_image_gets_alone(tmp_path: Path) -> None:
-    # Wide enough for the engine, not the client, to be what the others wait for.
-    publish_tiny(tmp_path, config=replace(TINY, base_width=24))
-    with Server(tmp_path, models="tiny") as server:
-        server.wait_ready()
-        expected = alone(server)
-        answers = in_background(send_all(server.url, IMAGES, clients=64, requests=2000))()
-        assert len(answers) == 2000
-        check_answers(answers, expected)
-        batches = server.metric("gsop_batch_size_count")
-        images = server.metric("gsop_batch_size_sum")
-        assert images == 2000 + len(IMAGES)
-        assert images / batches > 2, "no batches formed"
-        assert server.metric("gsop_slots", state="used") == 0
+def test_64_clients_get_the_answers_that_each_image_gets_alone(server: Server) -> None:
+    expected = alone(server)
+    with engine_stopped(server):  # until all are waiting, so that whole batches are certain
+        join = in_background(send_all(server.url, IMAGES, clients=64, requests=2000))
+        eventually(lambda: server.metric("gsop_slots", state="used") == 64)
+    answers = join()
+    assert len(answers) == 2000
+    check_answers(answers, expected)
+    batches = server.metric("gsop_batch_size_count")
+    assert server.metric("gsop_batch_size_sum") == 2000 + len(IMAGES)
+    assert batches < 2000 + len(IMAGES)
+    assert batches - server.metric("gsop_batch_size_bucket", le="8.0") >= 3, "no large batches"
+    assert server.metric("gsop_slots", state="used") == 0
 
 
 def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
