@@ -30,7 +30,7 @@ from PIL import (
     TiffImagePlugin,  # noqa: F401 - registers a format that Image.open
     WebPImagePlugin,  # noqa: F401 - would else look for in all of Pillow's 40 plugins
 )
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from app.errors import ImageTooLarge, InvalidImage
 
@@ -42,7 +42,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 Interpolation = Literal["bilinear", "bicubic"]
-Channels = tuple[float, float, float]
+Channels = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 Pixels = npt.NDArray[np.uint8]
 
 
