@@ -15,7 +15,7 @@ RUN python -m venv /opt/venv \
 
 COPY app app
 COPY model_store model_store
-RUN useradd --system --no-create-home --uid 10001 gsop \
+RUN useradd --no-create-home --uid 10001 gsop \
  && /opt/venv/bin/python -m compileall -q app
 
 # Nothing is written at run time: works with `docker run --read-only --tmpfs /tmp`.

@@ -38,7 +38,10 @@ class Userland:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/root"}
+        self.environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+        }
         self.environment |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         self.folder = "/"
         self.user = "root"
