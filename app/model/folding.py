@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from app.model.gsop import ArticleChannelGate, ChannelGate
 from app.model.heads import ISqrtHead
 from app.model.position import PositionGate
-from app.model.resnet import BasicBlock, Bottleneck, GSoPResNet, PreactivationBottleneck
+from app.model.resnet import BasicBlock, Bottleneck, PreactivationBottleneck
 
 PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
     nn.Sequential: (("conv", "bn"),),  # stems and shortcuts
@@ -25,14 +25,14 @@ PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
 """Convolutions, and the BN that directly follows each, by the module that has both."""
 
 
-def fold_batch_norms(model: GSoPResNet) -> None:
+def fold_batch_norms(model: nn.Module) -> None:
     """Fold every BN that can be folded, in place: the model answers the same, sooner.
 
     It can no longer be trained, and its state dict fits no other. Fold before the model is moved
     to a half precision: its weights are then rounded once.
 
     Args:
-        model: in eval mode.
+        model: a :class:`app.model.resnet.GSoPResNet` or a part of one, in eval mode.
 
     Raises:
         ValueError: if the model is in train mode.

@@ -41,8 +41,8 @@ class RowWiseConv(nn.Conv2d):
 
     One group a row, the kernel as long as the row: parameters are those of
     ``Conv2d(rows, 4·rows, (rows, 1), groups=rows)``. Such a convolution is one small matrix
-    product a row, and computed as that it takes a CPU a sixth of the time for one image, and a
-    twentieth for a batch of 32 (benchmarks/gate.py).
+    product a row, and computed as that it takes a CPU a fifth of the time for one image, and a
+    thirteenth for a batch of 32 (benchmarks/gate.py).
     """
 
     def __init__(self, rows: int) -> None:

@@ -1,7 +1,11 @@
+import re
+
 import pytest
 
 from app.model.config import GSoPResNetConfig
 from app.model.cost import cost
+from benchmarks.variants import VARIANTS, row
+from tests.support import ROOT
 
 
 @pytest.mark.slow
@@ -40,3 +44,10 @@ def test_gates_of_the_papers_network_are_cheap() -> None:
 def test_a_network_without_gates_spends_nothing_on_them() -> None:
     found = cost(GSoPResNetConfig(depth=18, gated_blocks="none"), 64, 64)
     assert (found.gate_parameters, found.gate_multiply_adds, found.gate_share) == (0, 0, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_documented_cost_of_every_variant(name: str) -> None:
+    documented = re.sub(" +", " ", (ROOT / "docs" / "model.md").read_text(encoding="utf-8"))
+    assert f"| {' | '.join(row(name))} |" in documented

@@ -20,21 +20,14 @@ CONFIGS = {
     "resnet50_net1_fusion_concat": {"attention": "fusion_concat"},
     "resnet50_net2_channel": {"head": "isqrt"},
 }
-WITH_NUMBERS = [name for name in CONFIGS if (golden.FOLDER / f"{name}.safetensors").exists()]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", WITH_NUMBERS)
+@pytest.mark.parametrize("name", golden.NETWORKS)
 def test_golden_numbers(name: str, dtype: torch.dtype) -> None:
     """Logits and every gate; the error is relative to the tensor's largest magnitude."""
-    model = from_official(golden.weights(name)).eval().to(dtype)
-    with torch.inference_mode():
-        output = model(golden.images().to(dtype))
-
-    actual = {f"gate.{gate}": values.flatten(1) for gate, values in output.gates.items()}
-    actual["logits"] = output.logits
-    expected = golden.expected(name)
+    actual, expected = golden.network_answers(name, dtype), golden.expected(name)
     assert actual.keys() == expected.keys()
     for key, tensor in actual.items():
         assert golden.error(tensor, expected[key]) < TOLERANCE[dtype], key
