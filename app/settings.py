@@ -59,7 +59,11 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="Decoding threads of each front; 0: the front's processors."
     )
     torch_threads: int = Field(
-        0, ge=0, le=256, description="Threads of the CPU forward; 0: one a processor."
+        0,
+        ge=0,
+        le=256,
+        description="Threads of the CPU forward; 0: one for each processor that the fronts leave. "
+        "More only make them wait for each other, by spinning.",
     )
     timeout_ms: int = Field(
         30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
@@ -134,3 +138,8 @@ class Settings(BaseSettings):
     def decode_thread_count(self) -> int:
         """Decoding threads of each front."""
         return self.decode_threads or max(1, cpu_count() // self.front_count)
+
+    @property
+    def torch_thread_count(self) -> int:
+        """Threads of an engine's forward on the CPU."""
+        return self.torch_threads or max(1, cpu_count() - self.front_count)

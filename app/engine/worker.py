@@ -50,7 +50,6 @@ from app.engine.predictor import (
 from app.engine.queries import answer
 from app.engine.slots import EXIT_SETUP, Arena, EngineState, Outcome
 from app.errors import SetupError
-from app.settings import cpu_count
 from app.store.store import load
 
 log = logging.getLogger("gsop.engine")
@@ -327,6 +326,7 @@ def main() -> None:
     )
     Worker(arena, engine, predictors, listener, sys.stdin.fileno()).run()
     status["state"] = EngineState.STOPPED
+    os._exit(0)  # nothing is left to save, and torch takes seconds to take itself down
 
 
 def _load(arena: Arena, engine: int) -> list[Predictor]:
@@ -339,7 +339,7 @@ def _load(arena: Arena, engine: int) -> list[Predictor]:
     status["device"] = str(device).encode()
     status["precision"] = str(dtype).removeprefix("torch.").encode()
     status["batch_limit"] = max_batch
-    torch.set_num_threads(settings.torch_threads or cpu_count())
+    torch.set_num_threads(settings.torch_thread_count)
     predictors = []
     for expected in arena.deployment.manifests:
         manifest, model = load(settings.model_store / expected.name / expected.version)
