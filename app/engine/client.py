@@ -185,7 +185,7 @@ class EngineClient:
         self._ticket += 1
         self._slots["model"][number] = model.index
         self._slots["ticket"][number] = self._ticket
-        return Slot(number, self._ticket, model, self.arena.image(number))
+        return Slot(number, self._ticket, model, self.arena.image(number, model.index))
 
     async def infer(self, slot: Slot, *, deadline: int, top_k: int) -> Inference:
         """Have the slot's image answered.

@@ -241,9 +241,9 @@ class Arena:
         """How far the service has come towards its end."""
         return Phase(int(self.service["phase"]))
 
-    def image(self, slot: int) -> npt.NDArray[np.uint8]:
-        """The pixels of a slot, ``(H, W, 3)`` as the slot's model wants them."""
-        spec = self.deployment.manifests[int(self.slots["model"][slot])].input
+    def image(self, slot: int, model: int) -> npt.NDArray[np.uint8]:
+        """The pixels of a slot, ``(H, W, 3)`` as the model of that index wants them."""
+        spec = self.deployment.manifests[model].input
         size = spec.height * spec.width * 3
         return self.inputs[slot, :size].reshape(spec.height, spec.width, 3)
 

@@ -142,8 +142,8 @@ class Worker:
         self._selector.register(self._lifeline, selectors.EVENT_READ)
         with self._selector:
             while self._receive():
-                while len(self._flying) < self._depth and (jobs := self._next_batch()):
-                    self._launch(jobs)
+                while len(self._flying) < self._depth and (batch := self._next_batch()):
+                    self._launch(*batch)
                 if self._flying:
                     self._finish(self._flying.popleft())
 
@@ -212,8 +212,12 @@ class Worker:
 
     # ── batches ──────────────────────────────────────────────────────────────────────────────
 
-    def _next_batch(self) -> list[Job]:
-        """Take from the queue what goes into the next batch: one model's slots, oldest first."""
+    def _next_batch(self) -> tuple[int, list[Job]] | None:
+        """Take from the queue what goes into the next batch: one model's slots, oldest first.
+
+        Returns:
+            The model's index and its jobs, at least one.
+        """
         now = time.monotonic_ns()
         jobs: list[Job] = []
         other_models: list[Job] = []
@@ -231,7 +235,7 @@ class Worker:
                 continue
             jobs.append(job)
         self._queue.extendleft(reversed(other_models))
-        return jobs
+        return (model, jobs) if jobs else None
 
     def _is_wanted(self, job: Job, now: int) -> bool:
         if self._slots["ticket"][job.slot] != job.ticket:
@@ -244,13 +248,12 @@ class Worker:
             return False
         return True
 
-    def _launch(self, jobs: list[Job]) -> None:
+    def _launch(self, model: int, jobs: list[Job]) -> None:
         slots, started = [job.slot for job in jobs], time.monotonic_ns()
-        model = int(self._slots["model"][slots[0]])
         self._slots["running"][slots] = [job.ticket for job in jobs]
         if not self._flying:
             self._status["busy_since"] = started
-        pending = self._predictors[model].submit([self._arena.image(slot) for slot in slots])
+        pending = self._predictors[model].submit([self._arena.image(slot, model) for slot in slots])
         self._flying.append(Batch(jobs, model, pending, started))
 
     def _finish(self, batch: Batch) -> None:
@@ -267,15 +270,15 @@ class Worker:
         self._slots["batch"][slots] = len(jobs)
         ids = [bytes(id_).decode() for id_ in self._slots["id"][slots]]
         top_k = self._slots["top_k"][slots].tolist()
+        # Read after the ids: a slot that is still held was held all along, and the id is its own.
+        held = self._slots["ticket"][slots] == np.array([job.ticket for job in jobs], np.uint64)
         self._conclude(jobs)
         self._status["busy_since"] = self._flying[0].started if self._flying else 0
         self._meter.observe(BATCH_SIZE, len(jobs))
-        if finite.all():
-            self.memories[batch.model].add(ids, top_k, values)
-        elif finite.any():
-            good = np.flatnonzero(finite)
+        kept = np.flatnonzero(finite & held)
+        if len(kept):
             self.memories[batch.model].add(
-                [ids[i] for i in good], [top_k[i] for i in good], values[good]
+                [ids[i] for i in kept], [top_k[i] for i in kept], values[kept]
             )
 
     def _conclude(self, jobs: Sequence[Job]) -> None:
