@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     precision: Precision = Field(
         "auto", description="`auto` is bfloat16 on CUDA and float32 on the CPU."
     )
+    backend: str = Field(
+        "torch",
+        pattern=r"^(torch|[\w.]+:\w+)$",
+        description="What computes: `torch`, or a predictor of your own as `module:Class`.",
+    )
     max_batch: int = Field(
         0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."
     )

@@ -1,5 +1,6 @@
 """A model on a device: uint8 images in, probabilities and gates out."""
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -160,3 +161,24 @@ class Predictor:
         sizes = {1, self.max_batch} | {1 << n for n in range(self.max_batch.bit_length())}
         for size in sorted(sizes, reverse=True):  # the largest first: memory is reserved once
             self.submit([image] * size).result()
+
+
+def find_backend(name: str) -> type[Predictor]:
+    """The class that ``GSOP_BACKEND`` names: it is made and used as :class:`Predictor` is.
+
+    Raises:
+        ConfigError: if there is no such class.
+    """
+    if name == "torch":
+        return Predictor
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"GSOP_BACKEND names {name!r}, which cannot be imported ({error}): "
+            "use torch, or module:Class of a predictor that Python finds"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Predictor)):
+        raise ConfigError(f"GSOP_BACKEND names {name!r}, which is no subclass of Predictor")
+    return found

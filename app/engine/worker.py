@@ -44,6 +44,7 @@ from app.engine.predictor import (
     DEFAULT_MAX_BATCH,
     Pending,
     Predictor,
+    find_backend,
     find_device,
     find_dtype,
 )
@@ -336,6 +337,7 @@ def _load(arena: Arena, engine: int) -> list[Predictor]:
     """Read, verify and place every model of the deployment."""
     settings, status = arena.deployment.settings, arena.engines[engine : engine + 1]
     status["state"] = EngineState.LOADING
+    backend = find_backend(settings.backend)
     device = find_device(settings.devices[engine])
     dtype = find_dtype(settings.precision, device)
     max_batch = settings.max_batch or DEFAULT_MAX_BATCH[device.type]
@@ -351,9 +353,7 @@ def _load(arena: Arena, engine: int) -> list[Predictor]:
                 f"{manifest.name}/{manifest.version} was replaced since the service started: "
                 "start the service again"
             )
-        predictors.append(
-            Predictor(manifest, model, device=device, dtype=dtype, max_batch=max_batch)
-        )
+        predictors.append(backend(manifest, model, device=device, dtype=dtype, max_batch=max_batch))
     return predictors
 
 

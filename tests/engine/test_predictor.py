@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from app.engine.predictor import Predictor, find_device, find_dtype
+from app.engine.predictor import Predictor, find_backend, find_device, find_dtype
 from app.errors import ConfigError
 from app.settings import Precision
 from app.store.store import load
@@ -112,3 +112,11 @@ def test_two_batches_are_in_flight_on_cuda(tiny_store: Path) -> None:
     first, second = predictor.submit(IMAGES[:4]), predictor.submit(IMAGES[4:])
     np.testing.assert_allclose(first.result(), alone[0], atol=1e-5)
     np.testing.assert_allclose(second.result(), alone[1], atol=1e-5)
+
+
+def test_a_backend_is_a_predictor_that_python_finds() -> None:
+    assert find_backend("torch") is Predictor
+    assert find_backend("app.engine.predictor:Predictor") is Predictor
+    for name in ("no_such_module:Predictor", "app.engine.predictor:Missing", "pathlib:Path"):
+        with pytest.raises(ConfigError, match="GSOP_BACKEND"):
+            find_backend(name)
