@@ -9,6 +9,7 @@ The tree, with the HTTP status and code that each class answers with::
     │   ├── UnknownModel            404 unknown_model
     │   ├── UnknownPrediction       404 unknown_prediction
     │   ├── NotAcceptable           406 not_acceptable
+    │   ├── BodyTimeout             408 body_timeout
     │   ├── BodyTooLarge            413 body_too_large
     │   ├── ImageTooLarge           413 image_too_large
     │   └── UnsupportedMediaType    415 unsupported_media_type
@@ -73,6 +74,12 @@ class NotAcceptable(RequestError):
     """The Accept header admits none of the forms that the answer comes in."""
 
     status, code, title = 406, "not_acceptable", "Not acceptable"
+
+
+class BodyTimeout(RequestError):
+    """The request's body did not arrive in time."""
+
+    status, code, title = 408, "body_timeout", "Body timeout"
 
 
 class BodyTooLarge(RequestError):

@@ -74,6 +74,14 @@ class Settings(BaseSettings):
         30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
     )
     max_body_bytes: int = Field(10 * 2**20, ge=1, description="Largest request body.")
+    body_seconds: float = Field(
+        30, gt=0, description="How long a request's body may take to arrive (408 after it)."
+    )
+    body_memory_bytes: int = Field(
+        256 * 2**20,
+        ge=1,
+        description="Bytes of bodies that a front holds at once; more are refused (429).",
+    )
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="Largest image, judged from its header."
     )
@@ -122,6 +130,11 @@ class Settings(BaseSettings):
             raise ValueError("GSOP_MODELS names no model")
         if len(set(self.models)) != len(self.models):
             raise ValueError("GSOP_MODELS names a model twice")
+        if self.body_memory_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"GSOP_BODY_MEMORY_BYTES ({self.body_memory_bytes}) holds no body of "
+                f"GSOP_MAX_BODY_BYTES ({self.max_body_bytes})"
+            )
         if self.slots < self.front_count:
             raise ValueError(
                 f"GSOP_SLOTS ({self.slots}) is less than one for each of the "

@@ -1,11 +1,15 @@
 """Request bodies to image bytes: raw, multipart and JSON, counted while they stream.
 
-Everything stays in memory: a body is bounded by ``GSOP_MAX_BODY_BYTES``, so nothing needs a
-temporary file (the file system may be read-only, and writing to one would block the event loop).
+Everything stays in memory: a body is bounded by ``GSOP_MAX_BODY_BYTES``, and all the bodies of a
+front together by ``GSOP_BODY_MEMORY_BYTES``, so nothing needs a temporary file (the file system may
+be read-only, and writing to one would block the event loop).
 """
 
+import asyncio
 import base64
 import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import orjson
@@ -16,7 +20,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-from app.errors import BodyTooLarge, RequestError, UnsupportedMediaType
+from app.errors import BodyTimeout, BodyTooLarge, Overloaded, RequestError, UnsupportedMediaType
 
 FIELD = "image"
 """The multipart field, and the JSON member, that holds an image."""
@@ -27,10 +31,53 @@ MAX_OTHER_PARTS = 32
 ACCEPTED = "image/*, application/octet-stream, multipart/form-data or application/json"
 
 
-async def read_images(request: Request, *, max_bytes: int, max_images: int) -> list[bytes]:
+class BodyMemory:
+    """The bytes of bodies that a front holds, and may hold, at once."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free = capacity
+
+    @contextmanager
+    def share(self) -> Iterator["BodyShare"]:
+        """One request's share; given back at the end of the block."""
+        share = BodyShare(self)
+        try:
+            yield share
+        finally:
+            self._free += share.held
+
+    def take(self, count: int) -> None:
+        """Count bytes that have come.
+
+        Raises:
+            Overloaded: if that is more than there may be.
+        """
+        if count > self._free:
+            raise Overloaded("the bodies of other requests fill the memory that is set aside")
+        self._free -= count
+
+
+class BodyShare:
+    """What one request has taken of the front's :class:`BodyMemory`, in bytes."""
+
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
+        self.held = 0
+
+    def add(self, count: int) -> None:
+        """Count ``count`` bytes more; raises as :meth:`BodyMemory.take`."""
+        self._memory.take(count)
+        self.held += count
+
+
+async def read_images(
+    request: Request, share: BodyShare, *, max_bytes: int, max_images: int, seconds: float
+) -> list[bytes]:
     """The images in a request's body: one, or several in a multipart body.
 
     Raises:
+        BodyTimeout: if the body has not come whole within ``seconds``.
+        Overloaded: if the bodies of other requests leave no memory for it.
         UnsupportedMediaType: if the body is of no kind that is read.
         BodyTooLarge: as soon as more than ``max_bytes`` are announced or have come.
         RequestError: if the body is not what its type says, or has more than ``max_images``.
@@ -42,7 +89,13 @@ async def read_images(request: Request, *, max_bytes: int, max_images: int) -> l
         raise UnsupportedMediaType(f"Content-Type {kind or '(none)'} is not read; send {ACCEPTED}")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("compressed bodies are not read; send the image as it is")
-    body = await _read_body(request, max_bytes)
+    try:
+        async with asyncio.timeout(seconds):
+            body = await _read_body(request, share, max_bytes)
+    except TimeoutError as error:
+        raise BodyTimeout(
+            f"the body did not come whole within {seconds:g} s; send it faster, or a smaller image"
+        ) from error
     if not body:
         raise RequestError("the body is empty; send an image")
     if _is_raw(kind):
@@ -61,7 +114,7 @@ def _is_raw(kind: str) -> bool:
     return kind.startswith("image/") or kind == "application/octet-stream"
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
+async def _read_body(request: Request, share: BodyShare, max_bytes: int) -> bytes:
     too_large = BodyTooLarge(f"the body has more than {max_bytes} bytes; send a smaller image")
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
@@ -71,6 +124,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
         count += len(part)
         if count > max_bytes:
             raise too_large
+        share.add(len(part))
         parts.append(part)
     return b"".join(parts)
 

@@ -13,6 +13,7 @@ from app.api.schemas import Prediction, PredictQuery, Results
 from app.api.service import Answer, ServiceDep, while_connected
 from app.engine.metrics import STAGE_SECONDS
 from app.errors import (
+    BodyTimeout,
     BodyTooLarge,
     DeadlineExceeded,
     Draining,
@@ -110,6 +111,7 @@ _BODY = {
             InvalidImage,
             RequestError,
             UnknownModel,
+            BodyTimeout,
             BodyTooLarge,
             ImageTooLarge,
             UnsupportedMediaType,
@@ -136,18 +138,21 @@ async def predict(
     began = time.monotonic_ns()
     client, settings = service.client, service.settings
     model = client.model(query.model, query.version)
-    images = await read_images(
-        request,
-        max_bytes=settings.max_body_bytes,
-        max_images=min(settings.max_images, client.capacity),
-    )
-    client.meter.observe(STAGE_SECONDS, _seconds_since(began), "read")
-    deadline = began + (query.timeout_ms or settings.timeout_ms) * 1_000_000
-    async with while_connected(request):
-        with client.acquire(model, len(images)) as slots:
-            outcomes = await service.classify_all(
-                images, slots, deadline=deadline, top_k=query.top_k
-            )
+    with service.bodies.share() as share:
+        images = await read_images(
+            request,
+            share,
+            max_bytes=settings.max_body_bytes,
+            max_images=min(settings.max_images, client.capacity),
+            seconds=settings.body_seconds,
+        )
+        client.meter.observe(STAGE_SECONDS, _seconds_since(began), "read")
+        deadline = began + (query.timeout_ms or settings.timeout_ms) * 1_000_000
+        async with while_connected(request):
+            with client.acquire(model, len(images)) as slots:
+                outcomes = await service.classify_all(
+                    images, slots, deadline=deadline, top_k=query.top_k
+                )
     total = _seconds_since(began)
     client.meter.observe(STAGE_SECONDS, total, "total")
     if len(outcomes) > 1:

@@ -9,7 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from app.api.schemas import Problem
-from app.errors import GSoPError, InvalidParameter, SetupError, Unavailable
+from app.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    GSoPError,
+    InvalidParameter,
+    SetupError,
+    Unavailable,
+)
 
 log = logging.getLogger("gsop.front")
 
@@ -32,6 +39,9 @@ def problem_response(error: GSoPError, **members: Any) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, BodyTimeout | BodyTooLarge):
+        # The rest of the body is not wanted: without this the server would go on reading it.
+        headers["Connection"] = "close"
     return JSONResponse(
         problem(error) | members, error.status, headers=headers, media_type=MEDIA_TYPE
     )

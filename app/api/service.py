@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
+from app.api.bodies import BodyMemory
 from app.engine.client import EngineClient, Inference, LoadedModel, Slot
 from app.engine.metrics import IMAGES, STAGE_SECONDS
 from app.errors import GSoPError
@@ -33,6 +34,7 @@ class Service:
     def __init__(self, client: EngineClient, settings: Settings) -> None:
         self.client = client
         self.settings = settings
+        self.bodies = BodyMemory(settings.body_memory_bytes)
         self._decoders = ThreadPoolExecutor(settings.decode_thread_count, "decode")
 
     def close(self) -> None:
