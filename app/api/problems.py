@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, Response
 from app.api.schemas import Problem
 from app.errors import (
     BodyTimeout,
-    BodyTooLarge,
     GSoPError,
     InvalidParameter,
     SetupError,
@@ -39,8 +38,8 @@ def problem_response(error: GSoPError, **members: Any) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, BodyTimeout | BodyTooLarge):
-        # The rest of the body is not wanted: without this the server would go on reading it.
+    if isinstance(error, BodyTimeout):
+        # Without this the server would wait for the rest of the body on.
         headers["Connection"] = "close"
     return JSONResponse(
         problem(error) | members, error.status, headers=headers, media_type=MEDIA_TYPE
