@@ -13,6 +13,7 @@ import threading
 import uvicorn
 
 from app.api.app import create_app
+from app.api.guard import GuardedProtocol
 from app.engine.slots import Arena
 
 KEEP_ALIVE_SECONDS = 65
@@ -32,6 +33,7 @@ def main() -> None:
     threading.Thread(target=_leave_with_supervisor, name="lifeline", daemon=True).start()
     config = uvicorn.Config(
         create_app(arena, front),
+        http=GuardedProtocol,
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,
