@@ -33,8 +33,10 @@ format: install  ## mend format and style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install  ## measure; results are printed
-	$(BIN)/python -m benchmarks.gate
+bench: install  ## measure the service; needs wrk (apt-get install wrk)
+	$(BIN)/python -m benchmarks.serve --model null
+	$(BIN)/python -m benchmarks.serve --model digits
+	$(BIN)/python -m benchmarks.serve --model resnet50
 
 train: install  ## train the default model again, as the next version
 	$(BIN)/python -m app train --recipe digits

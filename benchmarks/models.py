@@ -1,0 +1,50 @@
+"""The models that are served in the benchmarks, published in a scratch store."""
+
+from pathlib import Path
+
+import torch
+
+from app.images import InputSpec
+from app.model.config import GSoPResNetConfig
+from app.model.resnet import GSoPResNet
+from app.store.store import publish
+
+DIGITS = Path(__file__).parent.parent / "model_store" / "digits"
+NAMES = ("null", "digits", "resnet50")
+
+_INPUT = InputSpec(
+    height=224, width=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+"""ImageNet's usual."""
+
+
+def backend_of(name: str) -> str:
+    """The value of ``GSOP_BACKEND`` for a model."""
+    return "benchmarks.null:NullPredictor" if name == "null" else "torch"
+
+
+def publish_models(store: Path) -> None:
+    """Put every model of ``NAMES`` into ``store``, unless it is there.
+
+    The speed of a network does not depend on its weights, so random ones serve. ``null`` has the
+    input and the classes of a ResNet-50 at 224; its own network is never run.
+    """
+    torch.manual_seed(0)
+    configs = {
+        "null": GSoPResNetConfig(depth=18, base_width=8, reduced_dim=8),
+        "resnet50": GSoPResNetConfig(depth=50),
+    }
+    for name, config in configs.items():
+        if not (store / name / "1").exists():
+            publish(
+                store,
+                GSoPResNet(config).eval(),
+                name=name,
+                version="1",
+                input=_INPUT,
+                labels=[f"class {i}" for i in range(config.num_classes)],
+                metrics={},
+                provenance={"made by": "benchmarks"},
+            )
+    if not (store / "digits").exists():
+        (store / "digits").symlink_to(DIGITS.resolve())
