@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+PEERS := gsop mosec-stages mosec-one litserve litserve-2 ray ray-2 fastapi fastapi-2 \
+	pytriton pytriton-1ms
+
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench train clean
+.PHONY: help install serve test lint format bench bench-peers train clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +40,11 @@ bench: install  ## measure the service; needs wrk (apt-get install wrk)
 	$(BIN)/python -m benchmarks.serve --model null
 	$(BIN)/python -m benchmarks.serve --model digits
 	$(BIN)/python -m benchmarks.serve --model resnet50
+
+bench-peers: install  ## the same with other servers beside it, which it installs
+	benchmarks/peers/install.sh
+	$(BIN)/python -m benchmarks.serve --model null --servers $(PEERS) --name null
+	$(BIN)/python -m benchmarks.serve --model digits --servers $(PEERS) --name digits
 
 train: install  ## train the default model again, as the next version
 	$(BIN)/python -m app train --recipe digits

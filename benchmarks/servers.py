@@ -21,6 +21,8 @@ from benchmarks.processes import MARK, CpuMeter, members, pss_bytes
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / ".peers"
 START_SECONDS = 120.0
+PROBE_SECONDS = 2.0
+"""A server that is not ready yet may take a request in and never answer it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def peer(name: str, **setting: str) -> Kind:
             "Inference-Header-Content-Length": "0",
         }
         return Kind(label, command, path="/v2/models/{model}/infer", headers=headers)
-    return Kind(label, command)
+    return Kind(label, command, path="/inference" if name == "mosec" else "/predict")
 
 
 class Server:
@@ -143,10 +145,10 @@ class Server:
         self._log.seek(0)
         return self._log.read()[-3000:]
 
-    def ask(self) -> tuple[int, bytes]:
+    def ask(self, timeout: float = 30) -> tuple[int, bytes]:
         """Send the body once; status and answer."""
         where = urlsplit(self.url)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout)
         try:
             connection.request("POST", where.path, self._body, dict(self.kind.headers))
             answer = connection.getresponse()
@@ -177,7 +179,7 @@ class Server:
             if self._process.poll() is not None:
                 raise RuntimeError(f"{self.kind.name} ended by itself:\n{self.log()}")
             try:
-                status, answer = self.ask()
+                status, answer = self.ask(PROBE_SECONDS)
             except (OSError, http.client.HTTPException):
                 time.sleep(0.02)
                 continue
