@@ -1,5 +1,7 @@
 # syntax=docker/dockerfile:1
-# The service with its default model. On a GPU host: docker run --gpus all -p 8000:8000 gsop
+# The service with its default model. It listens on every address, so it wants API keys (`gsop key`):
+#     docker run --gpus all -p 8000:8000 -e GSOP_API_KEYS=ENTRY gsop
+# or, for this machine alone, -p 127.0.0.1:8000:8000 -e GSOP_ALLOW_ANONYMOUS=true
 FROM python:3.12-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

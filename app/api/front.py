@@ -34,6 +34,7 @@ def main() -> None:
     config = uvicorn.Config(
         create_app(arena, front),
         http=GuardedProtocol,
+        ws="none",
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,

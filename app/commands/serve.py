@@ -1,5 +1,6 @@
 """``gsop serve``: run the service until SIGTERM or Ctrl-C."""
 
+import ipaddress
 import logging
 import signal
 import socket
@@ -25,7 +26,7 @@ def serve(settings: Settings) -> int:
     )
     manifests = [resolve(settings.model_store, name) for name in settings.models]
     with (
-        _listen(settings.host, settings.port) as listener,
+        _listen(settings) as listener,
         Supervisor(settings, manifests) as supervisor,
     ):
         _stop_on_signal(supervisor)
@@ -41,11 +42,14 @@ def serve(settings: Settings) -> int:
         return 0 if supervisor.stop() else 1
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.host, settings.port
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+        if not settings.api_keys and not settings.allow_anonymous:
+            _refuse_public(host, str(address[0]))
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,6 +64,15 @@ def _listen(host: str, port: int) -> socket.socket:
             "choose others with GSOP_HOST and GSOP_PORT"
         ) from error
     return listener
+
+
+def _refuse_public(host: str, address: str) -> None:
+    if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        raise ConfigError(
+            f"GSOP_HOST is {host}, which others can reach, and there are no API keys: set "
+            "GSOP_API_KEYS or GSOP_API_KEYS_FILE (`gsop key` makes a key), or say that everybody "
+            "may use the service with GSOP_ALLOW_ANONYMOUS=true"
+        )
 
 
 def _stop_on_signal(supervisor: Supervisor) -> None:

@@ -271,6 +271,7 @@ class Worker:
         self._slots["batch"][slots] = len(jobs)
         ids = [bytes(id_).decode() for id_ in self._slots["id"][slots]]
         top_k = self._slots["top_k"][slots].tolist()
+        owners = self._slots["owner"][slots].tolist()
         # Read after the ids: a slot that is still held was held all along, and the id is its own.
         held = self._slots["ticket"][slots] == np.array([job.ticket for job in jobs], np.uint64)
         self._conclude(jobs)
@@ -279,7 +280,10 @@ class Worker:
         kept = np.flatnonzero(finite & held)
         if len(kept):
             self.memories[batch.model].add(
-                [ids[i] for i in kept], [top_k[i] for i in kept], values[kept]
+                [ids[i] for i in kept],
+                [top_k[i] for i in kept],
+                values[kept],
+                [owners[i] for i in kept],
             )
 
     def _conclude(self, jobs: Sequence[Job]) -> None:
