@@ -26,5 +26,5 @@ ENV PATH=/opt/venv/bin:$PATH GSOP_HOST=0.0.0.0 GSOP_PORT=8000 GSOP_MODEL_STORE=/
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"GSOP_PORT\"]}/healthz', timeout=4)"]
+  CMD ["python", "-c", "import os, ssl, urllib.request as u; tls = os.environ.get('GSOP_TLS_CERTFILE'); u.urlopen(f\"http{'s' if tls else ''}://127.0.0.1:{os.environ['GSOP_PORT']}/healthz\", timeout=4, context=ssl._create_unverified_context() if tls else None)"]
 CMD ["gsop", "serve"]

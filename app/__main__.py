@@ -51,6 +51,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-batch", type=int, help="most images in a batch")
     parser.add_argument("--slots", type=int, help="images in the service at once")
     parser.add_argument("--fronts", type=int, help="HTTP processes")
+    parser.add_argument("--tls-certfile", type=Path, help="certificate chain (PEM): HTTPS only")
+    parser.add_argument("--tls-keyfile", type=Path, help="its private key (PEM)")
     add_store(parser)
     add_device(parser)
 
@@ -66,6 +68,8 @@ def _serve(options: argparse.Namespace) -> int:
             max_batch=options.max_batch,
             slots=options.slots,
             fronts=options.fronts,
+            tls_certfile=options.tls_certfile,
+            tls_keyfile=options.tls_keyfile,
             model_store=options.model_store,
             device=options.device,
         )

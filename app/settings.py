@@ -17,6 +17,7 @@ from app.keys import ApiKey
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "text"]
 
 
 def cpu_count() -> int:
@@ -43,6 +44,17 @@ class Settings(BaseSettings):
     )
     allow_anonymous: bool = Field(
         False, description="Whether to listen on a public address without API keys."
+    )
+    tls_certfile: Path | None = Field(
+        None, description="Certificate chain (PEM): the service then speaks HTTPS only."
+    )
+    tls_keyfile: Path | None = Field(
+        None, description="Its private key (PEM); the certificate's file if absent."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose pages may call the service from a browser, comma-separated, "
+        "or `*`.",
     )
     model_store: Path = Field(Path("model_store"), description="Folder of the model versions.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -111,6 +123,12 @@ class Settings(BaseSettings):
         60, gt=0, description="A batch that takes longer has hung: its engine is replaced."
     )
     log_level: LogLevel = Field("info", description="Least severe log line that is written.")
+    log_format: LogFormat = Field(
+        "auto", description="`json`, `text`, or `auto`: text on a terminal, else JSON."
+    )
+    log_requests: bool = Field(
+        False, description="Whether each request gets a log line; failed ones (500) always do."
+    )
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -143,9 +161,9 @@ class Settings(BaseSettings):
             return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
         return value
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "cors_origins", mode="before")
     @classmethod
-    def _split_models(cls, value: object) -> object:
+    def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -158,6 +176,8 @@ class Settings(BaseSettings):
             raise ValueError("GSOP_MODELS names a model twice")
         if len({key.name for key in self.api_keys}) != len(self.api_keys):
             raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
+        if self.tls_keyfile is not None and self.tls_certfile is None:
+            raise ValueError("GSOP_TLS_KEYFILE without GSOP_TLS_CERTFILE: set both, or neither")
         if self.body_memory_bytes < self.max_body_bytes:
             raise ValueError(
                 f"GSOP_BODY_MEMORY_BYTES ({self.body_memory_bytes}) holds no body of "

@@ -35,10 +35,12 @@ class Caller:
     """Who sent a request.
 
     Attributes:
+        name: of the key; empty without keys.
         owner: marks what is the caller's: the key's place in the settings + 1; 0 without keys.
         scopes: what the caller may do.
     """
 
+    name: str
     owner: int
     scopes: frozenset[Permission]
 
@@ -57,7 +59,7 @@ class Caller:
         return None if Permission.ADMIN in self.scopes else self.owner
 
 
-ANYBODY = Caller(0, frozenset(Permission))
+ANYBODY = Caller("", 0, frozenset(Permission))
 """The caller where there are no keys."""
 
 
@@ -73,7 +75,7 @@ class Access:
     def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
         self._app = app
         self._keys = keys
-        self._callers = [Caller(i + 1, key.scopes) for i, key in enumerate(keys)]
+        self._callers = [Caller(key.name, i + 1, key.scopes) for i, key in enumerate(keys)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

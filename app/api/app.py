@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
 import app as package
@@ -66,7 +67,16 @@ def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
     )
     if settings.api_keys:
         app.add_middleware(Access, keys=settings.api_keys)
-    app.add_middleware(Telemetry)
+    if settings.cors_origins:
+        # Outside of the keys: a browser's preflight request cannot carry one.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-Id"),
+            expose_headers=("X-Request-Id", "Server-Timing", "Retry-After"),
+        )
+    app.add_middleware(Telemetry, log_requests=settings.log_requests)
     problems.add_handlers(app)
     for module in (predict, attention, models, health):
         app.include_router(module.router)

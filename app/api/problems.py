@@ -65,6 +65,8 @@ def _on_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, GSoPError)  # noqa: S101  # registered for this class
     if isinstance(error, SetupError):
         log.error("%s", error)
+    elif error.status == 500:
+        log.error("the request failed: %s", error.code)
     return problem_response(error)
 
 

@@ -4,11 +4,14 @@ import ipaddress
 import logging
 import signal
 import socket
+import ssl
 import sys
+from pathlib import Path
 from types import FrameType
 
 from app.engine.supervisor import Supervisor
 from app.errors import ConfigError, SetupError
+from app.logs import configure
 from app.settings import Settings
 from app.store.catalog import resolve
 
@@ -21,9 +24,10 @@ def serve(settings: Settings) -> int:
     Raises:
         SetupError: if it cannot start; the message is for the operator.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s gsop: %(message)s"
-    )
+    configure("supervisor", level=settings.log_level, form=settings.log_format)
+    scheme = "http" if settings.tls_certfile is None else "https"
+    if settings.tls_certfile is not None:
+        _check_certificate(settings.tls_certfile, settings.tls_keyfile)
     manifests = [resolve(settings.model_store, name) for name in settings.models]
     with (
         _listen(settings) as listener,
@@ -34,7 +38,7 @@ def serve(settings: Settings) -> int:
         supervisor.start_fronts([sys.executable, "-m", "app.api.front"], listener)
         host, port = listener.getsockname()[:2]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        log.info("listening on http://%s (pages: /docs)", where)
+        log.info("listening on %s://%s (pages: /docs)", scheme, where)
         supervisor.wait()
         if supervisor.failure is not None:
             raise SetupError(supervisor.failure)
@@ -73,6 +77,18 @@ def _refuse_public(host: str, address: str) -> None:
             "GSOP_API_KEYS or GSOP_API_KEYS_FILE (`gsop key` makes a key), or say that everybody "
             "may use the service with GSOP_ALLOW_ANONYMOUS=true"
         )
+
+
+def _check_certificate(certificate: Path, key: Path | None) -> None:
+    """Fail now, in one line, rather than in every front."""
+    try:
+        # An empty password, or a key that wants one would ask for it on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"GSOP_TLS_CERTFILE ({certificate}) and GSOP_TLS_KEYFILE ({key}) cannot be used "
+            f"({error}): name a PEM chain and its key, without a password"
+        ) from error
 
 
 def _stop_on_signal(supervisor: Supervisor) -> None:

@@ -51,6 +51,7 @@ from app.engine.predictor import (
 from app.engine.queries import answer
 from app.engine.slots import EXIT_SETUP, Arena, EngineState, Outcome
 from app.errors import SetupError
+from app.logs import configure
 from app.store.store import load
 
 log = logging.getLogger("gsop.engine")
@@ -308,10 +309,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = arena.deployment.settings
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format=f"%(asctime)s %(levelname)s engine {engine}: %(message)s",
-    )
+    configure(f"engine {engine}", level=settings.log_level, form=settings.log_format)
     status = arena.engines[engine : engine + 1]
     status["pid"] = os.getpid()
     try:
