@@ -47,7 +47,8 @@ bench-peers: install  ## the same with other servers beside it, which it install
 	$(BIN)/python -m benchmarks.serve --model digits --servers $(PEERS) --name digits
 
 train: install  ## train the default model again, as the next version
-	$(BIN)/python -m app train --recipe digits
+	$(BIN)/python -m app train --recipe digits --output runs/digits
+	$(BIN)/python -m app publish runs/digits --name digits
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

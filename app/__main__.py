@@ -10,8 +10,16 @@ import app
 from app.commands.models.arguments import add_models
 from app.commands.options import add_device, add_quiet, add_store
 from app.errors import GSoPError
-from app.keys import Scope
 from app.settings import Settings
+
+RECIPE_OPTIONS = (
+    ("--epochs", "schedule.epochs", float),
+    ("--batch-size", "batch_size", int),
+    ("--learning-rate", "optimizer.learning_rate", float),
+    ("--workers", "workers", int),
+    ("--seed", "seed", int),
+)
+"""Values of a recipe that have an option of their own: its name, the key, the type."""
 
 # Each command imports its own module when it runs: `serve` must not wait for torch, which only
 # its engines need, and `--help` must not wait for anything.
@@ -38,7 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="run the HTTP service"))
     _add_predict(commands.add_parser("predict", help="classify files without a server"))
     _add_train(commands.add_parser("train", help="train a model and publish it in the store"))
-    _add_key(commands.add_parser("key", help="make an API key, and the entry that admits it"))
     add_models(commands.add_parser("models", help="look into the model store, and add to it"))
     return parser
 
@@ -51,8 +58,6 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-batch", type=int, help="most images in a batch")
     parser.add_argument("--slots", type=int, help="images in the service at once")
     parser.add_argument("--fronts", type=int, help="HTTP processes")
-    parser.add_argument("--tls-certfile", type=Path, help="certificate chain (PEM): HTTPS only")
-    parser.add_argument("--tls-keyfile", type=Path, help="its private key (PEM)")
     add_store(parser)
     add_device(parser)
 
@@ -68,29 +73,10 @@ def _serve(options: argparse.Namespace) -> int:
             max_batch=options.max_batch,
             slots=options.slots,
             fronts=options.fronts,
-            tls_certfile=options.tls_certfile,
-            tls_keyfile=options.tls_keyfile,
             model_store=options.model_store,
             device=options.device,
         )
     )
-
-
-def _add_key(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_key)
-    parser.add_argument("name", help="the client's name, for the log")
-    parser.add_argument(
-        "--scopes",
-        default="predict,attention",
-        help=f"comma-separated: {', '.join(Scope)}; predict,attention if absent",
-    )
-    parser.add_argument("--file", type=Path, help="GSOP_API_KEYS_FILE to add the entry to")
-
-
-def _key(options: argparse.Namespace) -> int:
-    from app.commands.key import key
-
-    return key(options.name, options.scopes.split(","), options.file)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
@@ -128,26 +114,59 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_train)
-    parser.add_argument("--recipe", required=True, help="what to train: digits")
-    parser.add_argument("--name", help="the model's name; the recipe's if absent")
-    parser.add_argument("--version", help="the version's name; the next number if absent")
-    parser.add_argument("--seed", type=int, default=0)
-    add_store(parser)
+    parser.description = (
+        "Train a network and keep the run in a folder of its own. Under torchrun it is trained by "
+        "several processes. SIGTERM and Ctrl-C write a checkpoint first."
+    )
+    parser.add_argument(
+        "--recipe",
+        default="small",
+        metavar="PRESET|FILE",
+        help="digits, small, finetune, cifar100, imagenet-net1, imagenet-net2, or a .toml or "
+        ".json file of values (default: small)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="the images: a folder for each class, or such folders in train/ and val/",
+    )
+    parser.add_argument(
+        "--output", type=Path, dest="folder", metavar="DIR", help="folder to keep the run in"
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run's folder")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="KEY=VALUE",
+        help="change a value of the recipe, as optimizer.learning_rate=0.01; repeatable",
+    )
+    for option, key, kind in RECIPE_OPTIONS:
+        parser.add_argument(
+            option, type=kind, dest=key, metavar="N", help=f"the same as --set {key}=N"
+        )
+    parser.add_argument(
+        "--show", action="store_true", help="print the recipe as it would be, and train nothing"
+    )
     add_device(parser)
     add_quiet(parser)
 
 
 def _train(options: argparse.Namespace) -> int:
-    from app.commands.train import run
+    from app.commands import train
 
-    return run(
-        Settings.load(model_store=options.model_store, device=options.device),
-        recipe=options.recipe,
-        name=options.name,
-        version=options.version,
-        seed=options.seed,
-        progress=not options.quiet,
-    )
+    device = Settings.load(device=options.device).devices[0]
+    if options.resume is not None:
+        return train.go_on(options.resume, device=device, progress=not options.quiet)
+    values = ((key, getattr(options, key)) for _, key, _ in RECIPE_OPTIONS)
+    assignments = [f"{key}={value}" for key, value in values if value is not None]
+    recipe = train.resolve(options.recipe, options.data, [*assignments, *options.assignments])
+    if options.show:
+        print(recipe.model_dump_json(indent=2))
+        return 0
+    return train.begin(recipe, options.folder, device=device, progress=not options.quiet)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,38 @@ def decode_into(data: bytes, out: Pixels, spec: InputSpec, *, max_pixels: int) -
     _fit(pixels, orientation, out, spec)
 
 
+def decode_whole(data: bytes, *, max_pixels: int) -> Pixels:
+    """All of the image in ``data``, upright, as a new (H, W, 3) array, R, G, B: for training.
+
+    Raises:
+        InvalidImage: as :func:`decode_into` does.
+        ImageTooLarge: as :func:`decode_into` does.
+    """
+    name = _format_of(data)
+    if name == "JPEG":
+        pixels, orientation = _decode_jpeg(data, max_pixels)
+    else:
+        pixels, orientation = _decode_with_pillow(data, name, max_pixels)
+    if pixels.ndim == 2:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
+    return _turn(pixels, orientation)
+
+
+def centred(pixels: Pixels, spec: InputSpec) -> Pixels:
+    """What :func:`decode_into` makes of an image, from its pixels (H, W, 3)."""
+    out = np.empty((spec.height, spec.width, 3), np.uint8)
+    _fit(pixels, 1, out, spec)
+    return out
+
+
+def scaled(pixels: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
+    """All of ``pixels`` (H, W, 3), scaled by the filters of :func:`decode_into`."""
+    shrink = min(pixels.shape[0] // height, pixels.shape[1] // width)
+    out = np.empty((height, width, 3), np.uint8)
+    _resize(pixels, max(0, shrink.bit_length() - 1), out, interpolation)
+    return out
+
+
 # --- formats and limits -------------------------------------------------------------------------
 
 _MAGIC_NUMBERS = {
@@ -349,11 +381,11 @@ def _fit(pixels: Pixels, orientation: int, out: Pixels, spec: InputSpec) -> None
     halvings = _halvings(upright, spec)
     centre = _turn(_centre(upright, halvings, spec), _INVERSE.get(orientation, orientation))
     if orientation == 1 and pixels.ndim == 3:
-        _resize(centre, halvings, out, spec)
+        _resize(centre, halvings, out, spec.interpolation)
         return
     height, width = (spec.width, spec.height) if orientation >= 5 else (spec.height, spec.width)
     small = np.empty((height, width, *pixels.shape[2:]), np.uint8)
-    _resize(centre, halvings, small, spec)
+    _resize(centre, halvings, small, spec.interpolation)
     if small.ndim == 2:
         small = np.asarray(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB), np.uint8)
     out[...] = _turn(small, orientation)
@@ -376,7 +408,7 @@ def _centre(pixels: Pixels, halvings: int, spec: InputSpec) -> Pixels:
     return pixels[box[0], box[1]]
 
 
-def _resize(pixels: Pixels, halvings: int, out: Pixels, spec: InputSpec) -> None:
+def _resize(pixels: Pixels, halvings: int, out: Pixels, enlarge: Interpolation) -> None:
     """Scales ``pixels`` to the shape of ``out``.
 
     Shrinking is built of the two kernels that OpenCV has vectorised, exact 2×2 means and bilinear
@@ -391,7 +423,7 @@ def _resize(pixels: Pixels, halvings: int, out: Pixels, spec: InputSpec) -> None
         pixels = _scale(pixels, 2 * height, 2 * width, cv2.INTER_LINEAR)
         cv2.resize(pixels, (width, height), dst=out, interpolation=cv2.INTER_AREA)
     else:
-        cv2.resize(pixels, (width, height), dst=out, interpolation=_ENLARGE[spec.interpolation])
+        cv2.resize(pixels, (width, height), dst=out, interpolation=_ENLARGE[enlarge])
 
 
 def _scale(pixels: Pixels, height: int, width: int, interpolation: int) -> Pixels:

@@ -9,9 +9,9 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from app.train.augment import Augmentation
-from app.train.digits import Digits
-from app.train.drawn import HANDS, draw_strokes
+from app.train.data.digits import Digits
+from app.train.data.drawing import DrawingSpec
+from app.train.data.drawn import HANDS, draw_strokes
 
 SUFFIXES = ("", "-b")
 HAND = HANDS[0]
@@ -20,7 +20,7 @@ HAND = HANDS[0]
 def make_examples(folder: Path) -> None:
     """Write all example images under ``folder``."""
     scans: dict[int, list[bytes]] = defaultdict(list)
-    for sample in Digits(size=32, augmentation=Augmentation()).held_out():
+    for sample in Digits(size=32, how=DrawingSpec()).held_out():
         scans[sample.label].append(sample.image)
     for kind in ("digits", "drawn"):
         (folder / kind).mkdir(parents=True, exist_ok=True)

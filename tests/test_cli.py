@@ -87,7 +87,7 @@ def test_csv_and_gates(tiny_store: Path, folder: Path, tmp_path: Path) -> None:
         (["predict", "nowhere/*.png"], "names no image"),
         (["predict", "{store}", "--model", "nobody"], "names no image"),
         (["models", "list", "--model-store", "nowhere"], "nowhere"),
-        (["train", "--recipe", "nothing", "--model-store", "{tmp}"], "digits"),
+        (["train", "--recipe", "nothing"], "digits"),
         (["predict", "{file}", "--model", "nobody", "--model-store", "{store}"], "nobody"),
     ],
 )

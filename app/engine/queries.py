@@ -22,16 +22,15 @@ Answer = tuple[dict[str, Any], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class StatisticsQuery:
-    """The gates' statistics of a model, over all predictions, those of a class or of an owner."""
+    """The gates' statistics of a model, over all predictions or those of one class."""
 
     model: int
     class_id: int | None = None
-    owner: int | None = None
 
     def answer(self, memories: Sequence[GateMemory]) -> Answer:
         """The engine's side."""
         memory = memories[self.model]
-        statistics = memory.statistics(self.class_id, self.owner)
+        statistics = memory.statistics(self.class_id)
         recent = [
             {
                 "id": record.id,
@@ -39,7 +38,7 @@ class StatisticsQuery:
                 "class_id": int(record.values[: memory.classes].argmax()),
                 "probability": float(record.values[: memory.classes].max()),
             }
-            for record in memory.recent(RECENT, self.owner)
+            for record in memory.recent(RECENT)
         ]
         meta = {"samples": statistics.samples, "since": memory.since, "recent": recent}
         return meta, statistics.sums
@@ -52,15 +51,14 @@ class StatisticsQuery:
 
 @dataclass(frozen=True)
 class RecordQuery:
-    """One earlier prediction, of whichever model; of ``owner`` only, if that is given."""
+    """One earlier prediction, of whichever model."""
 
     id: str
-    owner: int | None = None
 
     def answer(self, memories: Sequence[GateMemory]) -> Answer:
         """The engine's side."""
         for model, memory in enumerate(memories):
-            if record := memory.record(self.id, self.owner):
+            if record := memory.record(self.id):
                 meta = {"model": model, "time": record.time, "top_k": record.top_k}
                 return meta, record.values.astype(np.float64)
         return {}, np.zeros(0)

@@ -5,6 +5,7 @@ evaluation mode and float32.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,28 +13,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.errors import ConfigError
-from app.images import InputSpec, decode
+from app.errors import ConfigError, RequestError
+from app.images import InputSpec, Pixels, decode
 from app.model.resnet import GSoPResNet
+from app.settings import cpu_count
 from app.store.catalog import resolve
 from app.store.store import load
-from app.train.data import DataSet, Sample
-from app.train.recipe import RECIPES
+from app.train.data.dataset import DataSet, Sample
+from app.train.presets import PRESETS
 
 MAX_PIXELS = 50_000_000
 """Largest image that is decoded, as in the service's default settings."""
 
 
 class Score(NamedTuple):
-    """How many samples a model names right."""
+    """How many samples a model names right.
+
+    Attributes:
+        correct: samples whose most probable class is the true one.
+        samples: that could be read.
+        broken: names of those that could not.
+    """
 
     correct: int
     samples: int
+    broken: tuple[str, ...] = ()
 
     @property
     def top1(self) -> float:
-        """The share that is right, 0 to 1."""
-        return self.correct / self.samples
+        """The share that is right, 0 to 1; not a number if none could be read."""
+        return self.correct / self.samples if self.samples else float("nan")
 
 
 def evaluate(root: Path, reference: str, *, device: torch.device) -> dict[str, Any]:
@@ -53,13 +62,13 @@ def evaluate(root: Path, reference: str, *, device: torch.device) -> dict[str, A
     """
     stored = resolve(root, reference)
     manifest, model = load(root / stored.name / stored.version)
-    recipe = RECIPES.get(str(manifest.provenance.get("recipe")))
+    recipe = PRESETS.get(str(manifest.provenance.get("recipe")))
     if recipe is None:
         raise ConfigError(
             f"{stored.name}/{stored.version} was trained by no recipe of this release "
-            f"({', '.join(RECIPES)}), so there are no data to measure it on"
+            f"({', '.join(PRESETS)}), so there are no data to measure it on"
         )
-    return measure(model, manifest.input, recipe.data(), device=device)
+    return measure(model, manifest.input, recipe.open_data(), device=device)
 
 
 def measure(
@@ -95,19 +104,27 @@ def score(
     Args:
         model: is left in evaluation mode, on ``device``.
         spec: how an image is prepared for it.
-        samples: at least one.
+        samples: encoded images; those that cannot be read are named and left out.
         device: where to compute.
         batch_size: images at a time.
     """
     model.eval().to(device)
-    correct = 0
-    with torch.inference_mode():
+    correct = read = 0
+    broken: list[str] = []
+    with torch.inference_mode(), ThreadPoolExecutor(cpu_count()) as threads:
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]
-            logits = model(normalise(_decode(batch, spec).to(device), spec)).logits
-            labels = torch.tensor([sample.label for sample in batch], device=device)
-            correct += int((logits.argmax(dim=1) == labels).sum())
-    return Score(correct, len(samples))
+            images = list(threads.map(lambda sample: _decode(sample.image, spec), batch))
+            broken += [s.name for s, image in zip(batch, images, strict=True) if image is None]
+            pairs = [(i, s.label) for i, s in zip(images, batch, strict=True) if i is not None]
+            if not pairs:
+                continue
+            pixels = torch.from_numpy(np.stack([image for image, _ in pairs])).to(device)
+            labels = torch.tensor([label for _, label in pairs], device=device)
+            answers = model(normalise(pixels, spec)).logits.argmax(dim=1)
+            correct += int((answers == labels).sum())
+            read += len(pairs)
+    return Score(correct, read, tuple(broken))
 
 
 def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
@@ -121,6 +138,8 @@ def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
     return (images.float() / 255 - mean) / std
 
 
-def _decode(samples: Sequence[Sample], spec: InputSpec) -> Tensor:
-    images = [decode(sample.image, spec, max_pixels=MAX_PIXELS) for sample in samples]
-    return torch.from_numpy(np.stack(images))
+def _decode(image: bytes, spec: InputSpec) -> Pixels | None:
+    try:
+        return decode(image, spec, max_pixels=MAX_PIXELS)
+    except RequestError:
+        return None

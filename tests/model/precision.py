@@ -13,8 +13,8 @@ from app.model.folding import fold_batch_norms
 from app.model.official import from_official
 from app.model.resnet import GSoPOutput, GSoPResNet
 from app.store.store import load
-from app.train.augment import Augmentation
-from app.train.digits import Digits
+from app.train.data.digits import Digits
+from app.train.data.drawing import DrawingSpec
 from app.train.evaluate import normalise
 from tests.model import golden
 from tests.support import ROOT
@@ -104,6 +104,6 @@ def random_resnet50(name: str, size: int) -> GSoPResNet:
 def shipped_digits() -> tuple[GSoPResNet, Tensor]:
     """The shipped model, and the scans that it was not trained on, (N, 3, H, W)."""
     manifest, model = load(ROOT / "model_store" / "digits" / "1")
-    samples = Digits(manifest.input.height, Augmentation()).held_out()
+    samples = Digits(manifest.input.height, DrawingSpec()).held_out()
     pixels = [decode(sample.image, manifest.input, max_pixels=10_000) for sample in samples]
     return model, normalise(torch.from_numpy(np.stack(pixels)), manifest.input)

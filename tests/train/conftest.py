@@ -1,54 +1,50 @@
-"""A data set that is learned in seconds: dark images and light ones."""
+"""Images that a network learns in seconds: dark ones, and light ones with a pattern."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Generator, Tensor
+from PIL import Image
 
+from app.images import InputSpec
 from app.model.config import GSoPResNetConfig
-from app.train.data import Sample
-from app.train.recipe import DIGITS, Recipe
-from app.train.variants import encode_png
+from app.train.data.spec import AugmentSpec, DataSpec
+from app.train.recipe import OptimizerSpec, Recipe, Schedule
 
 
-class DarkAndLight:
-    """Class 0 is darker than the middle, class 1 lighter; a :class:`app.train.data.DataSet`."""
+def make_folder(root: Path, images: int = 60) -> Path:
+    """``images`` for each of two classes, as a folder of a folder for each class."""
+    rng = np.random.default_rng(0)
+    for label, low in (("dark", 0), ("light", 130)):
+        folder = root / label
+        folder.mkdir(parents=True)
+        for index in range(images):
+            pixels = rng.integers(low, low + 120, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index:03}.png")
+    return root
 
-    labels: tuple[str, ...] = ("dark", "light")
-    source: Mapping[str, str] = {"dataset": "dark and light"}
-    how: str = "as the test says"
 
-    def batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            labels = torch.randint(0, 2, (batch_size,), generator=generator)
-            grey = torch.randint(0, 100, (batch_size,), generator=generator) + 150 * labels
-            yield grey.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 32, 32, 3), labels
-
-    def held_out(self) -> Sequence[Sample]:
-        return [
-            Sample(encode_png(np.full((8, 8), grey, np.uint8)), int(grey > 127))
-            for grey in (20, 40, 60, 180, 200, 220)
-        ]
-
-    def variants(self) -> Mapping[str, Sequence[Sample]]:
-        return {"swapped": [Sample(image, 1 - label) for image, label in self.held_out()]}
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture
-def recipe() -> Recipe:
-    """Learns :class:`DarkAndLight` in some thirty steps."""
-    return replace(
-        DIGITS,
-        name="dark-and-light",
+def recipe(folder: Path) -> Recipe:
+    """Learns the folder in some thirty steps: 96 images to train on, 6 steps an epoch."""
+    return Recipe(
+        name="toy",
         config=GSoPResNetConfig(
             depth=18, stem="cifar", base_width=4, reduced_dim=4, num_classes=2, last_stride=2
         ),
-        data=DarkAndLight,
-        steps=30,
+        input=InputSpec(height=16, width=16, resize=16, mean=(0.5,) * 3, std=(0.5,) * 3),
+        data=DataSpec(kind="folder", path=folder, validation=0.2),
+        augment=AugmentSpec(flip=True),
         batch_size=16,
-        warmup_steps=3,
+        optimizer=OptimizerSpec(learning_rate=5e-3),
+        schedule=Schedule(steps=30, warmup=3, validate_every=0),
         ema_decay=0.8,
+        log_every=5,
+        checkpoint_every=4,
+        workers=0,
     )

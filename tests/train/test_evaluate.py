@@ -9,10 +9,10 @@ from app.images import InputSpec
 from app.model.resnet import GSoPResNet
 from app.store.store import publish
 from app.train import evaluate as evaluation
-from app.train.data import Sample
+from app.train.data.dataset import Sample
+from app.train.data.variants import encode_png
 from app.train.evaluate import Score, evaluate, measure, normalise, score
 from app.train.recipe import Recipe
-from app.train.variants import encode_png
 
 CPU = torch.device("cpu")
 
@@ -36,9 +36,18 @@ def test_the_score_counts_what_is_right(recipe: Recipe) -> None:
         assert counted.top1 == pytest.approx(0.6)
 
 
+def test_what_cannot_be_read_is_named_and_left_out(recipe: Recipe) -> None:
+    image = encode_png(np.zeros((8, 8), np.uint8))
+    samples = [Sample(image, 1, "good"), Sample(b"no image", 1, "bad"), Sample(image, 0, "wrong")]
+    counted = score(always(recipe, 1), recipe.input, samples, device=CPU)
+    assert counted == Score(correct=1, samples=2, broken=("bad",))
+    nothing = score(always(recipe, 1), recipe.input, samples[1:2], device=CPU)
+    assert np.isnan(nothing.top1)
+
+
 def test_the_network_is_scored_in_evaluation_mode(recipe: Recipe) -> None:
     model = always(recipe, 0).train()
-    score(model, recipe.input, recipe.data().held_out(), device=CPU)
+    score(model, recipe.input, recipe.open_data().held_out(), device=CPU)
     assert not model.training
 
 
@@ -51,18 +60,18 @@ def test_pixels_are_normalised_channel_by_channel() -> None:
 
 
 def test_metrics_say_what_was_measured_and_how(recipe: Recipe) -> None:
-    data = recipe.data()
+    data = recipe.open_data()
     metrics = measure(always(recipe, 1), recipe.input, data, device=CPU)
-    assert (metrics["top1"], metrics["correct"], metrics["samples"]) == (0.5, 3, 6)
-    assert metrics["dataset"].startswith("dark and light")
-    assert metrics["how"].startswith("as the test says")
-    assert metrics["robustness"] == {"swapped": {"top1": 0.5, "samples": 6}}
+    assert (metrics["top1"], metrics["correct"], metrics["samples"]) == (0.5, 12, 24)
+    assert metrics["dataset"] == f"{data.source['dataset']}, held-out part"
+    assert metrics["how"].startswith("of each class 20%")
+    assert metrics["robustness"] == {}
 
 
 def test_a_stored_version_is_measured_on_its_recipes_data(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "RECIPES", {recipe.name: recipe})
+    monkeypatch.setattr(evaluation, "PRESETS", {recipe.name: recipe})
     for version, name in (("1", recipe.name), ("2", "unheard-of")):
         publish(
             tmp_path,
@@ -74,8 +83,8 @@ def test_a_stored_version_is_measured_on_its_recipes_data(
             metrics={},
             provenance={"recipe": name},
         )
-    assert evaluate(tmp_path, "m/1", device=CPU)["correct"] == 3
-    with pytest.raises(ConfigError, match=r"m/2 was trained by no recipe .*dark-and-light"):
+    assert evaluate(tmp_path, "m/1", device=CPU)["correct"] == 12
+    with pytest.raises(ConfigError, match=r"m/2 was trained by no recipe .*toy"):
         evaluate(tmp_path, "m", device=CPU)
     with pytest.raises(StoreError, match="it holds m/1, m/2"):
         evaluate(tmp_path, "other", device=CPU)

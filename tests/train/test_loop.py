@@ -1,100 +1,279 @@
-from dataclasses import replace
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from app.errors import SetupError, StoreError
+from app.errors import ConfigError, SetupError
+from app.model.config import GSoPResNetConfig
 from app.model.resnet import GSoPResNet
-from app.store.store import load
-from app.train.data import DataSet
-from app.train.loop import fit, train
-from app.train.recipe import DIGITS, Recipe
+from app.train.data.spec import DataSpec
+from app.train.loop import train
+from app.train.recipe import OptimizerSpec, Recipe, Schedule
+from app.train.run import Run
+from tests.support import ROOT, eventually
+from tests.train.conftest import make_folder
 
-CPU = torch.device("cpu")
-
-
-def fitted(recipe: Recipe, seed: int) -> GSoPResNet:
-    return fit(recipe, recipe.data(), seed=seed, device=CPU, progress=False)
+Change = Callable[..., Recipe]
 
 
-def same(one: GSoPResNet, other: GSoPResNet) -> bool:
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
+def changed(recipe: Recipe, **fields: object) -> Recipe:
+    return Recipe.model_validate(recipe.model_dump() | fields)
 
 
-def test_training_learns_and_publishes(recipe: Recipe, tmp_path: Path) -> None:
-    folder = train(recipe, store=tmp_path, name="toy", version="1", seed=3, progress=False)
-    manifest, _ = load(folder)
-    assert folder == tmp_path / "toy" / "1"
-    assert manifest.metrics["top1"] == 1.0
-    assert manifest.metrics["robustness"] == {"swapped": {"top1": 0.0, "samples": 6}}
-    assert manifest.labels == ("dark", "light")
-    assert manifest.input == recipe.input
-    assert manifest.provenance["recipe"] == "dark-and-light"
-    assert manifest.provenance["seed"] == 3
-    assert manifest.provenance["data"] == {"dataset": "dark and light"}
+def steps(recipe: Recipe, number: int, **fields: object) -> Recipe:
+    schedule = Schedule(steps=number, warmup=min(3, number - 1), validate_every=0)
+    return changed(recipe, schedule=schedule, **fields)
 
 
-def test_the_seed_alone_decides(recipe: Recipe) -> None:
-    recipe = replace(recipe, steps=3)
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def command(recipe: Recipe, run: Path, *more: str) -> list[str]:
+    """``gsop train`` with this recipe."""
+    file = run.parent / f"{run.name}.json"
+    file.write_text(recipe.model_dump_json(), encoding="utf-8")
+    return ["-m", "app", "train", "--recipe", str(file), "--output", str(run), "--quiet", *more]
+
+
+def test_a_run_learns_and_leaves_all_behind(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = changed(recipe, schedule=Schedule(steps=40, warmup=3, validate_every=15))
+    result = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    assert result.top1 == 1.0
+    assert (result.steps, result.images, result.held_out) == (40, 640, 24)
+    assert 0 < result.waiting < 1
+    run = Run(tmp_path / "run")
+    assert run.result == result
+    assert run.recipe == recipe
+    assert run.data.labels == ("dark", "light")
+    assert not run.load_model().training
+    for name in ("curves.png", "gates.png"):
+        with Image.open(run.folder / name) as picture:
+            assert picture.width > 500
+    log = rows(run.folder)
+    assert [int(row["step"]) for row in log] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert float(log[-1]["loss"]) < float(log[0]["loss"]) / 2
+    assert [row["step"] for row in log if row["held_out_top1"]] == ["15", "30"]
+    gate = [float(row["layer4.1.channel.mean"]) for row in log]
+    assert all(0 < mean < 1 for mean in gate)
+    assert len(set(gate)) > 1
+    assert list((run.folder / "tensorboard").iterdir())
+
+
+def test_the_seed_alone_decides(recipe: Recipe, tmp_path: Path) -> None:
     state = torch.random.get_rng_state()
-    first = fitted(recipe, seed=1)
-    torch.rand(1)
-    assert same(first, fitted(recipe, seed=1))
-    assert not same(first, fitted(recipe, seed=2))
+    for name, seed, workers in (("a", 1, 0), ("b", 1, 2), ("c", 2, 0)):
+        train(
+            steps(recipe, 4, seed=seed, workers=workers),
+            tmp_path / name,
+            device="cpu",
+            progress=False,
+        )
+        torch.rand(1)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
     torch.random.set_rng_state(state)
 
 
-def test_training_leaves_the_global_generator_alone(recipe: Recipe) -> None:
+def test_training_leaves_the_global_generator_alone(recipe: Recipe, tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
-    fitted(replace(recipe, steps=1), seed=1)
+    train(steps(recipe, 2), tmp_path / "run", device="cpu", progress=False)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_an_existing_version_is_refused_before_the_training(recipe: Recipe, tmp_path: Path) -> None:
-    def no_data() -> DataSet:
-        raise AssertionError("the training began")
-
-    (tmp_path / "toy" / "1").mkdir(parents=True)
-    with pytest.raises(StoreError, match="publish under a new version"):
-        train(
-            replace(recipe, data=no_data),
-            store=tmp_path,
-            name="toy",
-            version="1",
-            progress=False,
-        )
-
-
-def test_a_training_that_diverges_says_what_to_do(recipe: Recipe) -> None:
-    diverging = replace(recipe, learning_rate=1e30, weight_decay=0.0, warmup_steps=0)
-    with pytest.raises(SetupError, match=r"the loss is \w+ at step \d+: lower the recipe's"):
-        fitted(diverging, seed=0)
-
-
-def test_progress_is_drawn_only_if_wanted(
-    recipe: Recipe, capfd: pytest.CaptureFixture[str]
-) -> None:
-    short = replace(recipe, steps=2)
-    fit(short, short.data(), seed=0, device=CPU, progress=False)
-    assert capfd.readouterr() == ("", "")
-    fit(short, short.data(), seed=0, device=CPU, progress=True)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "dark-and-light" in err
-    assert "2/2" in err
-    assert "images/s" in err
+@pytest.mark.slow
+def test_what_was_killed_ends_in_the_same_weights(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = steps(recipe, 40, checkpoint_every=5, log_every=1)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(recipe, whole, device="cpu", progress=False)
+    process = subprocess.Popen([sys.executable, *command(recipe, killed)], cwd=ROOT)
+    try:
+        # An epoch is 6 steps, so from 13 the run is inside of its third one.
+        eventually(lambda: (killed / "log.csv").exists() and len(rows(killed)) >= 14, 120)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (killed / "result.json").exists()
+    assert len(rows(killed)) < 40
+    # From here in one process with the whole run, as threads and libraries must be the same.
+    result = train(Run(killed).recipe, killed, resume=True, device="cpu", progress=False)
+    assert weights(killed) == weights(whole)
+    assert [(r["step"], r["loss"]) for r in rows(killed)] == [
+        (r["step"], r["loss"]) for r in rows(whole)
+    ]
+    assert result.top1 == Run(whole).result.top1
 
 
 @pytest.mark.slow
-def test_the_digits_are_trained_and_published(tmp_path: Path) -> None:
-    folder = train(
-        replace(DIGITS, steps=2), store=tmp_path, name="digits", version="7", progress=False
+def test_two_processes_learn_as_one_with_the_whole_batch(recipe: Recipe, tmp_path: Path) -> None:
+    config = GSoPResNetConfig(
+        depth=18,
+        stem="cifar",
+        base_width=4,
+        reduced_dim=4,
+        attention="fusion_avg",
+        num_classes=2,
+        last_stride=2,
     )
-    manifest, model = load(folder)
-    assert manifest.metrics["samples"] == 364
-    assert 0 <= manifest.metrics["top1"] <= 1
-    assert "pen strokes" in manifest.metrics["robustness"]
-    assert manifest.provenance["data"]["licence"] == "CC BY 4.0"
-    assert model(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 10)
+    recipe = steps(recipe, 12, config=config, log_every=1, ema_decay=0.0)
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(recipe, one, device="cpu", progress=False)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [sys.executable, *torchrun, *command(recipe, two)],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        timeout=240,
+    )
+    for column in ("loss", "layer4.1.channel.mean"):
+        curves = [[float(row[column]) for row in rows(run)] for run in (one, two)]
+        assert len(curves[0]) == 12
+        tolerance = 1e-4 if column == "loss" else 0.2  # the gates are of half of the images
+        assert curves[1] == pytest.approx(curves[0], abs=tolerance)
+    assert Run(two).result.processes == 2
+    assert Run(two).result.held_out == 24
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_stops(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = steps(recipe, 2000, checkpoint_every=1000, log_every=1)
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, *command(recipe, run)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        eventually(lambda: (run / "log.csv").exists() and len(rows(run)) >= 2, 120)
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + signal.SIGTERM
+    match = re.search(r"SIGTERM: stopped after step (\d+); go on with `gsop train --resume", out)
+    assert match is not None
+    newest = max((run / "checkpoints").iterdir())
+    assert newest.name == f"step-{int(match[1]):09}.pt"
+
+
+def test_accumulated_parts_are_one_step(recipe: Recipe, tmp_path: Path) -> None:
+    result = train(steps(recipe, 4, accumulate=4), tmp_path / "run", device="cpu", progress=False)
+    assert (result.steps, result.images) == (4, 64)
+
+
+def test_a_finished_run_is_not_trained_again(recipe: Recipe, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = train(steps(recipe, 2), run, device="cpu", progress=False)
+    assert train(steps(recipe, 2), run, resume=True, device="cpu", progress=False) == first
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(steps(recipe, 2), run, device="cpu", progress=False)
+
+
+def test_a_run_does_not_go_on_with_other_images(recipe: Recipe, tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "images", images=20)
+    spec = DataSpec(kind="folder", path=data)
+    recipe = steps(recipe, 2, data=spec)
+    train(recipe, tmp_path / "run", device="cpu", progress=False)
+    (tmp_path / "run" / "result.json").unlink()
+    Image.new("RGB", (24, 24)).save(data / "dark" / "new.png")
+    with pytest.raises(ConfigError, match="no longer those"):
+        train(recipe, tmp_path / "run", resume=True, device="cpu", progress=False)
+
+
+def test_a_broken_image_is_named_and_skipped_and_too_many_stop(
+    recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = make_folder(tmp_path / "images", images=40)
+    recipe = steps(recipe, 10, data=DataSpec(kind="folder", path=data))
+    for file in (data / "dark").iterdir():
+        file.write_bytes(file.read_bytes()[:60])
+        break
+    result = train(changed(recipe, max_broken=0.02), tmp_path / "one", device="cpu", progress=False)
+    named = [name for name in result.broken if name in capfd.readouterr().err]
+    assert len(named) <= 1  # it may be among the held-out ones
+    for file in (data / "dark").iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(SetupError, match=r"images cannot be read, more than max_broken.*dark"):
+        train(recipe, tmp_path / "many", device="cpu", progress=False)
+
+
+def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(
+    recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "checkpoints").write_text("a file where the folder should be")
+    train(steps(recipe, 5), run, device="cpu", progress=False)
+    assert "the checkpoint after step 4 was not written" in capfd.readouterr().err
+    assert weights(run)
+
+
+def test_a_training_that_diverges_says_what_to_do(recipe: Recipe, tmp_path: Path) -> None:
+    wild = steps(recipe, 30, optimizer=OptimizerSpec(learning_rate=1e30, weight_decay=0))
+    with pytest.raises(SetupError, match=r"the loss is \w+ at step \d+: lower the learning rate"):
+        train(wild, tmp_path / "run", device="cpu", progress=False)
+
+
+def test_a_backbone_must_come_with_its_weights(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="starts from 'torchvision', which was not loaded"):
+        train(
+            steps(recipe, 2, backbone="torchvision"), tmp_path / "a", device="cpu", progress=False
+        )
+
+
+def test_a_run_starts_from_the_weights_that_it_is_given(recipe: Recipe, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    initial = GSoPResNet(recipe.config)
+    before = {key: value.clone() for key, value in initial.state_dict().items()}
+    frozen = changed(
+        steps(recipe, 1, backbone="some.pth", ema_decay=0.0),
+        optimizer=OptimizerSpec(learning_rate=1e-12, weight_decay=0),
+    )
+    train(frozen, tmp_path / "run", initial=initial, device="cpu", progress=False)
+    after = Run(tmp_path / "run").load_model().state_dict()
+    assert torch.allclose(after["head.fc.weight"], before["head.fc.weight"])
+
+
+def test_progress_is_drawn_only_if_wanted(
+    recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(steps(recipe, 2), tmp_path / "a", device="cpu", progress=False)
+    assert capfd.readouterr() == ("", "")
+    train(steps(recipe, 2), tmp_path / "b", device="cpu", progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    for text in ("toy", "2/2", "images/s", "waiting for data"):
+        assert text in err
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is no run's folder: it has no recipe.json"):
+        Run(tmp_path)
+
+
+def test_the_log_is_cut_where_the_checkpoint_ends(recipe: Recipe, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(steps(recipe, 12, log_every=1), run, device="cpu", progress=False)
+    (run / "result.json").unlink()
+    shutil.copy(run / "log.csv", tmp_path / "before.csv")
+    with (run / "log.csv").open("a") as stream:
+        stream.write("13,2,208,1,0.1")  # the half of a row, as a kill leaves it
+    train(Run(run).recipe, run, resume=True, device="cpu", progress=False)
+    assert (run / "log.csv").read_text() == (tmp_path / "before.csv").read_text()
+    assert json.loads((run / "result.json").read_text())["steps"] == 12

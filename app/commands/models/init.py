@@ -109,6 +109,21 @@ def init(
     return 0
 
 
+def on_backbone(backbone: str, config: GSoPResNetConfig) -> GSoPResNet:
+    """A network that starts from a trained backbone, as :func:`init` makes it.
+
+    Args:
+        backbone: ``torchvision``, or the file of a torchvision ResNet's state dict.
+        config: the network; its head starts anew if it has other classes than the backbone.
+
+    Raises:
+        SetupError: if the backbone is not to be had, or does not fit.
+    """
+    base = _find_backbone(backbone, config.depth)
+    assert base is not None  # noqa: S101 - one was named
+    return _on_backbone(base, config)
+
+
 def _find_backbone(backbone: str | None, depth: int) -> Backbone | None:
     if backbone is None:
         return None

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from app.train.augment import Augmentation, draw
+from app.train.data.drawing import DrawingSpec, draw
 
-STILL = Augmentation(
+STILL = DrawingSpec(
     plain=0.0,
     rotation=0.0,
     shear=0.0,
@@ -48,17 +48,17 @@ def sides(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_drawings_are_grey_pixels_of_the_asked_size(scans: Tensor) -> None:
-    pixels = draw(scans, 40, Augmentation(), generator())
+    pixels = draw(scans, 40, DrawingSpec(), generator())
     assert pixels.shape == (64, 40, 40, 3)
     assert pixels.dtype == torch.uint8
     assert (pixels == pixels[..., :1]).all()
 
 
 def test_drawings_depend_on_the_generator_alone(scans: Tensor) -> None:
-    first = draw(scans, 32, Augmentation(), generator(1))
+    first = draw(scans, 32, DrawingSpec(), generator(1))
     torch.manual_seed(7)
-    assert torch.equal(first, draw(scans, 32, Augmentation(), generator(1)))
-    assert not torch.equal(first, draw(scans, 32, Augmentation(), generator(2)))
+    assert torch.equal(first, draw(scans, 32, DrawingSpec(), generator(1)))
+    assert not torch.equal(first, draw(scans, 32, DrawingSpec(), generator(2)))
 
 
 def test_a_still_drawing_lies_where_the_scan_lies(scans: Tensor) -> None:
@@ -104,7 +104,7 @@ def test_rotation_turns_and_shear_leans(scans: Tensor) -> None:
 def test_thinning_makes_thin_and_a_low_threshold_makes_thick(scans: Tensor) -> None:
     soft = torch.nn.functional.avg_pool2d(scans, 3, stride=1, padding=1)
 
-    def area(how: Augmentation) -> Tensor:
+    def area(how: DrawingSpec) -> Tensor:
         return ink(draw(soft, 32, how, generator())).sum()
 
     assert area(replace(STILL, thinning=(0.8, 0.8))) < 0.9 * area(STILL)

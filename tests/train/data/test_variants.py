@@ -6,9 +6,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from app.train.data import Sample
-from app.train.drawn import CANVAS, HANDS, draw_strokes, draw_type
-from app.train.variants import drawn_digits, redrawn_scans
+from app.train.data.dataset import Sample
+from app.train.data.drawn import CANVAS, HANDS, draw_strokes, draw_type
+from app.train.data.variants import drawn_digits, redrawn_scans
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -9,20 +9,20 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from torch import Generator
 
 from app.errors import ConfigError
 from app.images import decode
-from app.train.digits import Digits, as_image
-from app.train.recipe import DIGITS
-from app.train.variants import encode_png
-from tests.train.test_augment import STILL
+from app.train.data.digits import Digits, as_image
+from app.train.data.drawing import DrawingSpec
+from app.train.data.variants import encode_png
+from app.train.presets import DIGITS
+from tests.train.data.test_drawing import STILL
 
 
 @pytest.fixture(scope="module")
 def digits() -> Digits:
     """The scans in their own geometry; only the polarity is drawn by lot."""
-    return Digits(size=32, augmentation=replace(STILL, plain=1.0))
+    return Digits(size=32, how=replace(STILL, plain=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,10 @@ def test_an_epoch_is_every_scan_that_is_not_held_out_as_the_service_decodes_it(
     files = [encode_png(as_image(scan)) for scan in scans]
     held_out = {sample.image for sample in digits.held_out()}
     trained = [index for index, file in enumerate(files) if file not in held_out]
-    pixels, classes = next(digits.batches(len(trained), Generator().manual_seed(0)))
+    assert len(digits) == len(trained)
+    images = [digits.training_image(index, seed=index) for index in range(len(digits))]
+    pixels = torch.from_numpy(np.stack([image for image, _ in images]))
+    classes = [label for _, label in images]
 
     served = np.stack([decode(file, DIGITS.input, max_pixels=64)[..., 0] for file in files])
     wanted = torch.from_numpy(served).flatten(1).float()
@@ -67,20 +70,14 @@ def test_an_epoch_is_every_scan_that_is_not_held_out_as_the_service_decodes_it(
     nearest = distance.argmin(dim=1)
     assert distance.amin() < 32, "32 is the distance when each of 32×32 pixels is off by one"
     assert sorted(nearest.tolist()) == trained
-    assert classes.tolist() == labels[nearest].tolist()
+    assert classes == labels[nearest].tolist()
 
 
-def test_the_order_depends_on_the_generator_alone(digits: Digits) -> None:
-    def first(seed: int) -> list[int]:
-        _, classes = next(digits.batches(64, Generator().manual_seed(seed)))
-        return classes.tolist()
-
-    assert first(1) == first(1) != first(2)
-
-
-def test_a_batch_of_more_than_there_is_says_so(digits: Digits) -> None:
-    with pytest.raises(ConfigError, match="a batch of 2000 is more than the 1433 scans"):
-        next(digits.batches(2000, Generator()))
+def test_an_image_depends_on_its_seed_alone(digits: Digits) -> None:
+    drawn = Digits(size=32, how=DrawingSpec())
+    first, again, other = (drawn.training_image(3, seed)[0] for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_without_scikit_learn_the_error_says_what_to_install(
@@ -88,4 +85,4 @@ def test_without_scikit_learn_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ConfigError, match=r"pip install 'gsop\[train\]'"):
-        Digits(size=32, augmentation=STILL)
+        Digits(size=32, how=STILL)

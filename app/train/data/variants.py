@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
-from app.train.data import Sample
-from app.train.drawn import CANVAS, HANDS, draw_strokes, draw_type
+from app.train.data.dataset import Sample
+from app.train.data.drawn import CANVAS, HANDS, draw_strokes, draw_type
 
 Scan = NDArray[np.uint8]
 """Light ink on a dark ground, (8, 8)."""

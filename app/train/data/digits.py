@@ -4,17 +4,19 @@
 part of Alpaydin and Kaynak's Optical Recognition of Handwritten Digits (UCI, 1998).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator
 
 from app.errors import ConfigError
-from app.train.augment import Augmentation, draw
-from app.train.data import Sample
-from app.train.variants import drawn_digits, encode_png, redrawn_scans
+from app.images import Pixels
+from app.train.data.dataset import Sample
+from app.train.data.drawing import DrawingSpec, draw
+from app.train.data.variants import drawn_digits, encode_png, redrawn_scans
 
 FULL_INK = 16
 """The grey level of full ink in a scan."""
@@ -24,11 +26,13 @@ HELD_OUT_EVERY = 5
 
 
 class Digits:
-    """The scans, split, as a :class:`app.train.data.DataSet`.
+    """The scans, split, as a :class:`app.train.data.dataset.DataSet`.
+
+    The fingerprint is the SHA-256 of all scans and their classes.
 
     Args:
-        size: height and width of the training batches' images.
-        augmentation: how far the training images stray from the scans.
+        size: height and width of the training images.
+        how: how far the training images stray from the scans.
 
     Raises:
         ConfigError: if scikit-learn is not installed.
@@ -49,27 +53,24 @@ class Digits:
         "both parts are the same people"
     )
 
-    def __init__(self, size: int, augmentation: Augmentation) -> None:
+    def __init__(self, size: int, how: DrawingSpec) -> None:
         scans, classes = _load()
         held_out = _held_out(classes)
         self._size = size
-        self._augmentation = augmentation
+        self._drawing = how
         self._train = scans[~held_out], classes[~held_out]
         self._test = scans[held_out], classes[held_out]
+        self.fingerprint = hashlib.sha256(scans.tobytes() + classes.tobytes()).hexdigest()
 
-    def batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training batches without end; see :meth:`app.train.data.DataSet.batches`."""
-        device = generator.device
-        scans = torch.from_numpy(self._train[0]).to(device, torch.float32)[:, None] / FULL_INK
-        classes = torch.from_numpy(self._train[1]).to(device)
-        if batch_size > len(scans):
-            raise ConfigError(f"a batch of {batch_size} is more than the {len(scans)} scans")
-        while True:
-            order = torch.randperm(len(scans), generator=generator, device=device)
-            for chosen in torch.split(order, batch_size):
-                if len(chosen) == batch_size:
-                    pixels = draw(scans[chosen], self._size, self._augmentation, generator)
-                    yield pixels, classes[chosen]
+    def __len__(self) -> int:
+        return len(self._train[0])
+
+    def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
+        """See :meth:`app.train.data.dataset.DataSet.training_image`."""
+        scan = torch.from_numpy(self._train[0][index]).to(torch.float32)[None, None] / FULL_INK
+        generator = Generator().manual_seed(seed)
+        pixels = draw(scan, self._size, self._drawing, generator)[0]
+        return pixels.contiguous().numpy(), int(self._train[1][index])
 
     def held_out(self) -> Sequence[Sample]:
         """The held-out scans, each an 8×8 grey PNG with light ink on a dark ground."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class DrawingSpec:
     """How far the drawings stray from the scans. Ranges are (low, high), uniform unless said.
 
     Attributes:
@@ -45,7 +45,7 @@ class Augmentation:
     noise: tuple[float, float] = (0.0, 0.06)
 
 
-def draw(scans: Tensor, size: int, how: Augmentation, generator: Generator) -> Tensor:
+def draw(scans: Tensor, size: int, how: DrawingSpec, generator: Generator) -> Tensor:
     """A random drawing of each scan.
 
     Args:
@@ -63,7 +63,7 @@ def draw(scans: Tensor, size: int, how: Augmentation, generator: Generator) -> T
     return _pixels(torch.where(keep, plain, drawn), how, generator)
 
 
-def _moved(scans: Tensor, size: int, how: Augmentation, generator: Generator) -> Tensor:
+def _moved(scans: Tensor, size: int, how: DrawingSpec, generator: Generator) -> Tensor:
     """The scans under a random affine map and a smooth displacement, (N, 1, size, size)."""
     n = len(scans)
     angle = torch.deg2rad(_symmetric(n, how.rotation, generator)).flatten()
@@ -93,7 +93,7 @@ def _moved(scans: Tensor, size: int, how: Augmentation, generator: Generator) ->
     ).clamp(0, 1)
 
 
-def _inked(ink: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+def _inked(ink: Tensor, how: DrawingSpec, generator: Generator) -> Tensor:
     """The ink with strokes of another width and sharpness, 0 to 1."""
     n = len(ink)
     around = F.avg_pool2d(ink, kernel_size=7, stride=1, padding=3)
@@ -104,7 +104,7 @@ def _inked(ink: Tensor, how: Augmentation, generator: Generator) -> Tensor:
     return torch.sigmoid((thinned - threshold) / softness)
 
 
-def _pixels(ink: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+def _pixels(ink: Tensor, how: DrawingSpec, generator: Generator) -> Tensor:
     """Ink on a ground, light on dark or dark on light, with noise."""
     n = len(ink)
     contrast = _uniform(n, how.contrast, generator)

@@ -1,0 +1,34 @@
+"""From a recipe's words to its data set."""
+
+from app.errors import ConfigError
+from app.images import InputSpec
+from app.train.data.cifar import Cifar100
+from app.train.data.dataset import DataSet
+from app.train.data.digits import Digits
+from app.train.data.drawing import DrawingSpec
+from app.train.data.folder import FolderData
+from app.train.data.spec import AugmentSpec, DataSpec
+
+
+def open_data(data: DataSpec, input: InputSpec, augment: AugmentSpec) -> DataSet:
+    """The data set that ``data`` names.
+
+    Args:
+        data: which images.
+        input: the network's input.
+        augment: how training images are varied.
+
+    Raises:
+        ConfigError: if the images are not at hand, or cannot be varied so.
+    """
+    if data.kind == "digits":
+        if input.height != input.width:
+            raise ConfigError("the digits are square: set input.height and input.width alike")
+        return Digits(input.height, augment.drawing or DrawingSpec())
+    if augment.drawing is not None:
+        raise ConfigError("only the digits can be drawn: set augment.drawing to null")
+    if data.kind == "folder":
+        return FolderData(data, input, augment)
+    if data.kind == "cifar100":
+        return Cifar100(data, input, augment)
+    raise ConfigError(f"there are no images of kind {data.kind!r} yet")
