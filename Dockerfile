@@ -1,5 +1,7 @@
 # syntax=docker/dockerfile:1
-# The service with its default model. On a GPU host: docker run --gpus all -p 8000:8000 gsop
+# The service with its default model. It listens on every address, so it wants API keys (`gsop key`):
+#     docker run --gpus all -p 8000:8000 -e GSOP_API_KEYS=ENTRY gsop
+# or, for this machine alone, -p 127.0.0.1:8000:8000 -e GSOP_ALLOW_ANONYMOUS=true
 FROM python:3.12-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
@@ -24,5 +26,5 @@ ENV PATH=/opt/venv/bin:$PATH GSOP_HOST=0.0.0.0 GSOP_PORT=8000 GSOP_MODEL_STORE=/
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"GSOP_PORT\"]}/healthz', timeout=4)"]
+  CMD ["python", "-c", "import os, ssl, urllib.request as u; tls = os.environ.get('GSOP_TLS_CERTFILE'); u.urlopen(f\"http{'s' if tls else ''}://127.0.0.1:{os.environ['GSOP_PORT']}/healthz\", timeout=4, context=ssl._create_unverified_context() if tls else None)"]
 CMD ["gsop", "serve"]

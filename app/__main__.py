@@ -10,6 +10,7 @@ import app
 from app.commands.models.arguments import add_models
 from app.commands.options import add_device, add_quiet, add_store
 from app.errors import GSoPError
+from app.keys import Scope
 from app.settings import Settings
 
 RECIPE_OPTIONS = (
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="run the HTTP service"))
     _add_predict(commands.add_parser("predict", help="classify files without a server"))
     _add_train(commands.add_parser("train", help="train a model and publish it in the store"))
+    _add_key(commands.add_parser("key", help="make an API key, and the entry that admits it"))
     add_models(commands.add_parser("models", help="look into the model store, and add to it"))
     return parser
 
@@ -58,6 +60,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-batch", type=int, help="most images in a batch")
     parser.add_argument("--slots", type=int, help="images in the service at once")
     parser.add_argument("--fronts", type=int, help="HTTP processes")
+    parser.add_argument("--tls-certfile", type=Path, help="certificate chain (PEM): HTTPS only")
+    parser.add_argument("--tls-keyfile", type=Path, help="its private key (PEM)")
     add_store(parser)
     add_device(parser)
 
@@ -73,10 +77,29 @@ def _serve(options: argparse.Namespace) -> int:
             max_batch=options.max_batch,
             slots=options.slots,
             fronts=options.fronts,
+            tls_certfile=options.tls_certfile,
+            tls_keyfile=options.tls_keyfile,
             model_store=options.model_store,
             device=options.device,
         )
     )
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_key)
+    parser.add_argument("name", help="the client's name, for the log")
+    parser.add_argument(
+        "--scopes",
+        default="predict,attention",
+        help=f"comma-separated: {', '.join(Scope)}; predict,attention if absent",
+    )
+    parser.add_argument("--file", type=Path, help="GSOP_API_KEYS_FILE to add the entry to")
+
+
+def _key(options: argparse.Namespace) -> int:
+    from app.commands.key import key
+
+    return key(options.name, options.scopes.split(","), options.file)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,8 @@ The tree, with the HTTP status and code that each class answers with::
     GSoPError                       500 internal
     ├── RequestError                400 invalid_request      the client can mend it
     │   ├── InvalidImage            400 invalid_image
+    │   ├── Unauthorized            401 unauthorized
+    │   ├── Forbidden               403 forbidden
     │   ├── InvalidParameter        422 invalid_parameter
     │   ├── UnknownModel            404 unknown_model
     │   ├── UnknownPrediction       404 unknown_prediction
@@ -50,6 +52,18 @@ class InvalidImage(RequestError):
     """The bytes are no image that can be decoded."""
 
     status, code, title = 400, "invalid_image", "Invalid image"
+
+
+class Unauthorized(RequestError):
+    """The request has no API key, or one that the service does not know."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class Forbidden(RequestError):
+    """The request's API key lacks the scope that the call needs."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
 
 
 class InvalidParameter(RequestError):

@@ -13,9 +13,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigError
+from app.keys import ApiKey
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "text"]
 
 
 def cpu_count() -> int:
@@ -47,6 +49,28 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
+        (),
+        description="Who may use the service: entries of `gsop key`, comma-separated. "
+        "Without any, everybody who reaches the port.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File with more entries, one a line; `#` begins a comment."
+    )
+    allow_anonymous: bool = Field(
+        False, description="Whether to listen on a public address without API keys."
+    )
+    tls_certfile: Path | None = Field(
+        None, description="Certificate chain (PEM): the service then speaks HTTPS only."
+    )
+    tls_keyfile: Path | None = Field(
+        None, description="Its private key (PEM); the certificate's file if absent."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose pages may call the service from a browser, comma-separated, "
+        "or `*`.",
+    )
     model_store: Path = Field(Path("model_store"), description="Folder of the model versions.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         ("digits",),
@@ -114,6 +138,12 @@ class Settings(BaseSettings):
         60, gt=0, description="A batch that takes longer has hung: its engine is replaced."
     )
     log_level: LogLevel = Field("info", description="Least severe log line that is written.")
+    log_format: LogFormat = Field(
+        "auto", description="`json`, `text`, or `auto`: text on a terminal, else JSON."
+    )
+    log_requests: bool = Field(
+        False, description="Whether each request gets a log line; failed ones (500) always do."
+    )
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -124,17 +154,31 @@ class Settings(BaseSettings):
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         try:
-            return cls(**given)  # type: ignore[arg-type]  # validated by pydantic, field by field
+            settings = cls(**given)  # type: ignore[arg-type]  # validated by pydantic
+            if settings.api_keys_file is None:
+                return settings
+            keys = (*settings.api_keys, *_read_entries(settings.api_keys_file))
+            return cls(**given | {"api_keys": keys})  # type: ignore[arg-type]
         except ValidationError as error:
             reasons = "; ".join(
                 f"GSOP_{str(e['loc'][0]).upper()}: {e['msg']}" if e["loc"] else e["msg"]
                 for e in error.errors()
             )
-            raise ConfigError(f"the settings are wrong: {reasons}") from error
+            # Not `from error`: its text repeats the values, and one may be a key.
+            raise ConfigError(f"the settings are wrong: {reasons}") from None
 
-    @field_validator("models", mode="before")
+    @field_validator("api_keys", mode="before")
     @classmethod
-    def _split_models(cls, value: object) -> object:
+    def _parse_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = value.replace(",", " ").split()
+        if isinstance(value, list | tuple):
+            return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
+        return value
+
+    @field_validator("models", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -145,6 +189,10 @@ class Settings(BaseSettings):
             raise ValueError("GSOP_MODELS names no model")
         if len(set(self.models)) != len(self.models):
             raise ValueError("GSOP_MODELS names a model twice")
+        if len({key.name for key in self.api_keys}) != len(self.api_keys):
+            raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
+        if self.tls_keyfile is not None and self.tls_certfile is None:
+            raise ValueError("GSOP_TLS_KEYFILE without GSOP_TLS_CERTFILE: set both, or neither")
         if self.body_memory_bytes < self.max_body_bytes:
             raise ValueError(
                 f"GSOP_BODY_MEMORY_BYTES ({self.body_memory_bytes}) holds no body of "
@@ -176,3 +224,19 @@ class Settings(BaseSettings):
     def torch_thread_count(self) -> int:
         """Threads of an engine's forward on the CPU."""
         return self.torch_threads or max(1, cpu_count() - self.front_count)
+
+
+def _read_entries(path: Path) -> list[str]:
+    """The entries of ``GSOP_API_KEYS_FILE``."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"GSOP_API_KEYS_FILE: {path} cannot be read: {error}") from error
+    entries = [line.partition("#")[0].strip() for line in lines]
+    found = [entry for entry in entries if entry]
+    if not found:
+        raise ConfigError(
+            f"GSOP_API_KEYS_FILE: {path} holds no entry; add one that `gsop key` makes, "
+            "or unset the variable"
+        )
+    return found

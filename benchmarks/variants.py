@@ -18,6 +18,7 @@ CIFAR = GSoPResNetConfig(depth=164, stem="cifar", num_classes=100)
 VARIANTS = {
     "ResNet-50, no gates": replace(IMAGENET, gated_blocks="none", last_stride=2),
     "the same, `last_stride` 1": replace(IMAGENET, gated_blocks="none"),
+    "the same with `se` gates": replace(IMAGENET, attention="se"),
     "GSoP-Net1, `channel`": IMAGENET,
     "GSoP-Net1, `channel`, `article` flavour": replace(IMAGENET, flavour="article"),
     "GSoP-Net1, `channel`, `last_stride` 2": replace(IMAGENET, last_stride=2),

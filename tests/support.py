@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -99,6 +100,7 @@ class Server:
             **{f"GSOP_{name.upper()}": str(value) for name, value in quiet.items()},
         }
         self.log: list[str] = []
+        self.verify: ssl.SSLContext | bool = True
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
@@ -116,7 +118,7 @@ class Server:
         except BaseException:
             self._end()
             raise
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=60, verify=self.verify)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,7 +152,7 @@ class Server:
 
     def _find_url(self) -> str | None:
         assert self.process.poll() is None, "".join(self.log)
-        found = re.search(r"listening on (http://\S+)", "".join(self.log))
+        found = re.search(r"listening on (https?://\S+)", "".join(self.log))
         return found[1] if found else None
 
     def wait_ready(self) -> Self:

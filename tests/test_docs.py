@@ -16,8 +16,9 @@ def test_readme_tells_every_setting_and_its_default(name: str) -> None:
     field = Settings.model_fields[name]
     default = field.default
     text = ",".join(default) if isinstance(default, tuple) else str(default)
+    text = f"`{text}`" if text else "none"
     rows = [line for line in README.splitlines() if line.startswith(f"| `GSOP_{name.upper()}` ")]
-    assert rows == [f"| `GSOP_{name.upper()}` | `{text}` | {field.description} |"]
+    assert rows == [f"| `GSOP_{name.upper()}` | {text} | {field.description} |"]
 
 
 def test_readme_names_no_setting_that_is_not_there() -> None:

@@ -7,10 +7,12 @@ from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
 import app as package
 from app.api import attention, health, models, predict, problems
+from app.api.access import Access, document_access
 from app.api.service import Service
 from app.api.telemetry import Telemetry
 from app.engine.client import EngineClient
@@ -24,6 +26,7 @@ Image classification with GSoP-ResNets: networks whose stages are gated by *glob
 pooling*, channel attention computed from the covariance of the channels (CVPR 2019).
 
 `POST /predict` classifies an image; `GET /attention` shows what the gates do.
+Where the operator has set API keys, send yours as `Authorization: Bearer KEY`.
 Errors are `application/problem+json` (RFC 9457) with a stable `code`.
 """
 
@@ -37,6 +40,10 @@ def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
             environment's settings and stops them at its end.
         front: which of the front processes this is.
     """
+    if arena is not None:
+        settings = arena.deployment.settings
+    else:
+        settings = Settings.load().model_copy(update={"fronts": 1})
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -44,7 +51,6 @@ def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
             async with _serving(app, arena, front):
                 yield
             return
-        settings = Settings.load().model_copy(update={"fronts": 1})
         manifests = [resolve(settings.model_store, name) for name in settings.models]
         with Supervisor(settings, manifests) as supervisor, _readiness_off_at_sigterm(supervisor):
             supervisor.start_engines()
@@ -59,10 +65,22 @@ def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
         lifespan=lifespan,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
-    app.add_middleware(Telemetry)
+    if settings.api_keys:
+        app.add_middleware(Access, keys=settings.api_keys)
+    if settings.cors_origins:
+        # Outside of the keys: a browser's preflight request cannot carry one.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-Id"),
+            expose_headers=("X-Request-Id", "Server-Timing", "Retry-After"),
+        )
+    app.add_middleware(Telemetry, log_requests=settings.log_requests)
     problems.add_handlers(app)
     for module in (predict, attention, models, health):
         app.include_router(module.router)
+    document_access(app)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

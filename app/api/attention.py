@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api import rendering
+from app.api.access import caller_of
 from app.api.negotiation import choose
 from app.api.problems import documented
 from app.api.schemas import AttentionQuery, AttentionRecord, AttentionStatistics
@@ -19,6 +20,7 @@ from app.errors import (
     UnknownModel,
     UnknownPrediction,
 )
+from app.keys import Scope
 
 router = APIRouter(tags=["attention"])
 
@@ -35,15 +37,22 @@ _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
     response_model=AttentionStatistics,
     responses=documented(UnknownModel, InvalidParameter, NotReady),
 )
-async def attention(query: Annotated[AttentionQuery, Query()], service: ServiceDep) -> Response:
+async def attention(
+    request: Request, query: Annotated[AttentionQuery, Query()], service: ServiceDep
+) -> Response:
     """Mean, deviation and extremes of every gate over all predictions, and the newest of them.
 
     With `class`, over the predictions whose first class it was. The statistics live in the engine
     and begin anew with it (`since`).
+
+    An API key without the scope `admin` sees those of its own predictions, of all classes together.
     """
+    caller = caller_of(request.scope)
+    if query.class_ is not None:
+        caller.require(Scope.ADMIN, "class")
     model = service.client.model(query.model, query.version)
     _check_stage(model, query.stage)
-    seen = await service.client.statistics(model, _class_id(model, query.class_))
+    seen = await service.client.statistics(model, _class_id(model, query.class_), caller.sees)
     return rendering.json_response(
         rendering.statistics(model, seen, model.manifest.gates, query.stage)
     )
@@ -59,16 +68,18 @@ async def attention(query: Annotated[AttentionQuery, Query()], service: ServiceD
     },
 )
 async def attention_of(
+    request: Request,
     id: PredictionId,
     service: ServiceDep,
     accept: Annotated[str, Header()] = "*/*",
 ) -> Response:
     """The gate vectors of one prediction: JSON, a picture (`Accept: image/png`), or numpy's npz.
 
-    Only the newest predictions are kept (`GSOP_ATTENTION_RECORDS`).
+    Only the newest predictions are kept (`GSOP_ATTENTION_RECORDS`), and only the API key that asked
+    for them sees them, or one with the scope `admin`.
     """
     form = choose(accept, ("application/json", "image/png", rendering.NPZ))
-    model, kept = await service.client.record(id)
+    model, kept = await service.client.record(id, caller_of(request.scope).sees)
     if form == "image/png":
         picture = await run_in_threadpool(rendering.record_picture, model, kept)
         return Response(picture, media_type=form)

@@ -15,6 +15,7 @@ import uvicorn
 from app.api.app import create_app
 from app.api.guard import GuardedProtocol
 from app.engine.slots import Arena
+from app.logs import configure
 
 KEEP_ALIVE_SECONDS = 65
 """Longer than load balancers keep idle connections (60 s): it is they who must close first."""
@@ -26,18 +27,18 @@ def main() -> None:
     front = int(sys.argv[2])
     listener = socket.socket(fileno=int(sys.argv[3]))
     settings = arena.deployment.settings
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format=f"%(asctime)s %(levelname)s front {front}: %(message)s",
-    )
+    configure(f"front {front}", level=settings.log_level, form=settings.log_format, private=True)
     threading.Thread(target=_leave_with_supervisor, name="lifeline", daemon=True).start()
     config = uvicorn.Config(
         create_app(arena, front),
         http=GuardedProtocol,
+        ws="none",
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
+        ssl_certfile=settings.tls_certfile,
+        ssl_keyfile=settings.tls_keyfile,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )

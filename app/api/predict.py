@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.api import rendering
+from app.api.access import caller_of
 from app.api.bodies import FIELD, read_images
 from app.api.problems import documented, problem
 from app.api.schemas import Prediction, PredictQuery, Results
@@ -29,6 +30,7 @@ from app.errors import (
     UnknownModel,
     UnsupportedMediaType,
 )
+from app.keys import Scope
 
 router = APIRouter(tags=["predict"])
 
@@ -136,7 +138,9 @@ async def predict(
     multipart body get several results, each with its own error if it is the bad one.
     """
     began = time.monotonic_ns()
-    client, settings = service.client, service.settings
+    client, settings, caller = service.client, service.settings, caller_of(request.scope)
+    if query.attention:
+        caller.require(Scope.ATTENTION, "attention=true")
     model = client.model(query.model, query.version)
     with service.bodies.share() as share:
         images = await read_images(
@@ -149,7 +153,7 @@ async def predict(
         client.meter.observe(STAGE_SECONDS, _seconds_since(began), "read")
         deadline = began + (query.timeout_ms or settings.timeout_ms) * 1_000_000
         async with while_connected(request):
-            with client.acquire(model, len(images)) as slots:
+            with client.acquire(model, len(images), caller.owner) as slots:
                 outcomes = await service.classify_all(
                     images, slots, deadline=deadline, top_k=query.top_k
                 )

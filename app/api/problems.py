@@ -14,6 +14,7 @@ from app.errors import (
     GSoPError,
     InvalidParameter,
     SetupError,
+    Unauthorized,
     Unavailable,
 )
 
@@ -41,6 +42,8 @@ def problem_response(error: GSoPError, **members: Any) -> Response:
     if isinstance(error, BodyTimeout):
         # Without this the server would wait for the rest of the body on.
         headers["Connection"] = "close"
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(
         problem(error) | members, error.status, headers=headers, media_type=MEDIA_TYPE
     )
@@ -62,6 +65,8 @@ def _on_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, GSoPError)  # noqa: S101  # registered for this class
     if isinstance(error, SetupError):
         log.error("%s", error)
+    elif error.status == 500:
+        log.error("the request failed: %s", error.code)
     return problem_response(error)
 
 

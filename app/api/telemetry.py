@@ -3,12 +3,15 @@
 import logging
 import re
 import secrets
+import time
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.access import caller_of
 from app.api.problems import internal_error
 from app.engine.metrics import Meter
+from app.logs import REQUEST_ID
 
 log = logging.getLogger("gsop.front")
 
@@ -19,8 +22,9 @@ CLIENT_LEFT = 499
 class Telemetry:
     """Gives each request an id (its own ``X-Request-Id``, or a new one) and counts its answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, log_requests: bool = False) -> None:
         self._app = app
+        self._log_requests = log_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -28,6 +32,8 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        REQUEST_ID.set(request_id.decode())  # of this request's own task
+        began = time.perf_counter() if self._log_requests else 0.0
         status = 0
 
         async def send_marked(message: Message) -> None:
@@ -42,14 +48,25 @@ class Telemetry:
         except ClientDisconnect:
             status = CLIENT_LEFT
         except Exception:  # the one place where a defect becomes an answer
-            log.exception("request %s failed", request_id.decode())
+            log.exception("the request ran into a defect")
             if status:
                 raise  # the answer has begun; only the broken connection can tell the client
             await internal_error()(scope, receive, send_marked)
         finally:
             meter: Meter = scope["app"].state.service.client.meter
-            route = scope.get("route")
-            meter.count_request(getattr(route, "path", "other"), status)
+            route = getattr(scope.get("route"), "path", "other")
+            meter.count_request(route, status)
+            if self._log_requests:
+                milliseconds = round((time.perf_counter() - began) * 1000, 3)
+                # The route, not the path: what a client writes there is its own.
+                members = {
+                    "route": route,
+                    "method": scope["method"],
+                    "status": status,
+                    "ms": milliseconds,
+                    "client": caller_of(scope).name or None,
+                }
+                log.info("a request was answered", extra={"members": members})
 
 
 def _request_id(scope: Scope) -> bytes:

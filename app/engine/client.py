@@ -156,8 +156,13 @@ class EngineClient:
     # ── images ───────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def acquire(self, model: LoadedModel, count: int = 1) -> Iterator[list[Slot]]:
+    def acquire(self, model: LoadedModel, count: int = 1, owner: int = 0) -> Iterator[list[Slot]]:
         """Take ``count`` slots, all or none, and give them back at the end.
+
+        Args:
+            model: what the images are for.
+            count: how many there are.
+            owner: who may see their records later; 0 is nobody in particular.
 
         Raises:
             Overloaded: if that many are not free.
@@ -167,7 +172,7 @@ class EngineClient:
         self._check_admission()
         if len(self._free) < count:
             raise Overloaded("every slot is taken; try again after the time in Retry-After")
-        slots = [self._hold(self._free.popleft(), model) for _ in range(count)]
+        slots = [self._hold(self._free.popleft(), model, owner) for _ in range(count)]
         try:
             yield slots
         finally:
@@ -181,8 +186,9 @@ class EngineClient:
         if not self.arena.engines["epoch"].any():
             raise NotReady("the model is still being loaded", retry_after=2)
 
-    def _hold(self, number: int, model: LoadedModel) -> Slot:
+    def _hold(self, number: int, model: LoadedModel, owner: int) -> Slot:
         self._ticket += 1
+        self._slots["owner"][number] = owner
         self._slots["model"][number] = model.index
         self._slots["ticket"][number] = self._ticket
         return Slot(number, self._ticket, model, self.arena.image(number, model.index))
@@ -248,13 +254,20 @@ class EngineClient:
 
     # ── gates ────────────────────────────────────────────────────────────────────────────────
 
-    async def statistics(self, model: LoadedModel, class_id: int | None) -> Statistics:
+    async def statistics(
+        self, model: LoadedModel, class_id: int | None, owner: int | None = None
+    ) -> Statistics:
         """The gates' statistics, of all engines together.
+
+        Args:
+            model: whose gates.
+            class_id: only predictions whose first class it was; only for everybody's.
+            owner: only this owner's predictions; everybody's if ``None``.
 
         Raises:
             NotReady: if no engine answers.
         """
-        query = StatisticsQuery(model.index, class_id)
+        query = StatisticsQuery(model.index, class_id, owner)
         total = GateStatistics.empty(model.manifest.gate_size)
         since, recent = time.time(), []
         for meta, values in await self._ask(query):
@@ -264,14 +277,14 @@ class EngineClient:
         recent.sort(key=lambda entry: entry.time, reverse=True)
         return Statistics(total, since, recent[:RECENT])
 
-    async def record(self, id_: str) -> tuple[LoadedModel, Record]:
-        """One earlier prediction, and the model that made it.
+    async def record(self, id_: str, owner: int | None = None) -> tuple[LoadedModel, Record]:
+        """One earlier prediction, and the model that made it; of ``owner`` if that is given.
 
         Raises:
             UnknownPrediction: if no engine keeps it.
             NotReady: if no engine answers.
         """
-        query = RecordQuery(id_)
+        query = RecordQuery(id_, owner)
         for meta, values in await self._ask(query):
             if found := query.read(meta, values):
                 index, record = found

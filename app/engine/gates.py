@@ -128,26 +128,40 @@ class GateMemory:
     def __post_init__(self) -> None:
         self.total = GateStatistics.empty(self.size)
         self.by_class: dict[int, GateStatistics] = {}
+        self.by_owner: dict[int, GateStatistics] = {}
         self._values = np.zeros((self.capacity, self.classes + self.size), np.float32)
         self._times = np.zeros(self.capacity)
         self._top_k = np.zeros(self.capacity, np.int64)
+        self._owners = np.zeros(self.capacity, np.uint16)
         self._ids: list[str | None] = [None] * self.capacity
         self._places: dict[str, int] = {}
         self._next = 0
 
     def add(
-        self, ids: Sequence[str], top_k: Sequence[int], values: npt.NDArray[np.float32]
+        self,
+        ids: Sequence[str],
+        top_k: Sequence[int],
+        values: npt.NDArray[np.float32],
+        owners: Sequence[int] = (),
     ) -> None:
-        """Remember N predictions: ``values`` is ``(N, classes + G)``."""
+        """Remember N predictions: ``values`` is ``(N, classes + G)``.
+
+        ``owners`` says whose they are; nobody's if it is empty.
+        """
         gates = values[:, self.classes :]
         self.total.add(gates)
         winners = values[:, : self.classes].argmax(axis=1)
         for winner in np.unique(winners).tolist():
             statistics = self.by_class.setdefault(winner, GateStatistics.empty(self.size))
             statistics.add(gates[winners == winner])
-        now = time.time()
+        whose = np.array(owners or [0] * len(ids), np.uint16)
+        for owner in set(owners) - {0}:
+            statistics = self.by_owner.setdefault(owner, GateStatistics.empty(self.size))
+            statistics.add(gates[whose == owner])
+        now, first = time.time(), self._next
         for row, (id_, k) in enumerate(zip(ids, top_k, strict=True)):
             self._keep(id_, now, k, values[row])
+        self._owners[np.arange(first, self._next) % self.capacity] = whose
 
     def _keep(self, id_: str, now: float, top_k: int, values: npt.NDArray[np.float32]) -> None:
         place = self._next % self.capacity
@@ -160,21 +174,31 @@ class GateMemory:
         self._values[place] = values
         self._next += 1
 
-    def statistics(self, class_id: int | None = None) -> GateStatistics:
-        """The statistics of all predictions, or of those whose first class was ``class_id``."""
+    def statistics(self, class_id: int | None = None, owner: int | None = None) -> GateStatistics:
+        """The statistics of all predictions, of those of a first class, or of those of an owner.
+
+        An owner's classes are not told apart: they would multiply the memory.
+        """
+        if owner is not None:
+            return self.by_owner.get(owner) or GateStatistics.empty(self.size)
         if class_id is None:
             return self.total
         return self.by_class.get(class_id) or GateStatistics.empty(self.size)
 
-    def record(self, id_: str) -> Record | None:
-        """The prediction with that id, if it is still kept."""
+    def record(self, id_: str, owner: int | None = None) -> Record | None:
+        """The prediction with that id, if it is still kept (and ``owner``'s, if one is given)."""
         place = self._places.get(id_)
-        return None if place is None else self._record(place)
+        if place is None or owner not in (None, int(self._owners[place])):
+            return None
+        return self._record(place)
 
-    def recent(self, count: int) -> list[Record]:
-        """The newest ``count`` records, newest first."""
-        first = max(0, self._next - min(count, self.capacity))
-        return [self._record(at % self.capacity) for at in reversed(range(first, self._next))]
+    def recent(self, count: int, owner: int | None = None) -> list[Record]:
+        """The newest ``count`` records, of all or of ``owner``, newest first."""
+        first = max(0, self._next - self.capacity)
+        places = np.arange(self._next - 1, first - 1, -1) % self.capacity
+        if owner is not None:
+            places = places[self._owners[places] == owner]
+        return [self._record(place) for place in places[:count].tolist()]
 
     def _record(self, place: int) -> Record:
         id_ = self._ids[place]

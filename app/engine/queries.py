@@ -22,15 +22,16 @@ Answer = tuple[dict[str, Any], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class StatisticsQuery:
-    """The gates' statistics of a model, over all predictions or those of one class."""
+    """The gates' statistics of a model, over all predictions, those of a class or of an owner."""
 
     model: int
     class_id: int | None = None
+    owner: int | None = None
 
     def answer(self, memories: Sequence[GateMemory]) -> Answer:
         """The engine's side."""
         memory = memories[self.model]
-        statistics = memory.statistics(self.class_id)
+        statistics = memory.statistics(self.class_id, self.owner)
         recent = [
             {
                 "id": record.id,
@@ -38,7 +39,7 @@ class StatisticsQuery:
                 "class_id": int(record.values[: memory.classes].argmax()),
                 "probability": float(record.values[: memory.classes].max()),
             }
-            for record in memory.recent(RECENT)
+            for record in memory.recent(RECENT, self.owner)
         ]
         meta = {"samples": statistics.samples, "since": memory.since, "recent": recent}
         return meta, statistics.sums
@@ -51,14 +52,15 @@ class StatisticsQuery:
 
 @dataclass(frozen=True)
 class RecordQuery:
-    """One earlier prediction, of whichever model."""
+    """One earlier prediction, of whichever model; of ``owner`` only, if that is given."""
 
     id: str
+    owner: int | None = None
 
     def answer(self, memories: Sequence[GateMemory]) -> Answer:
         """The engine's side."""
         for model, memory in enumerate(memories):
-            if record := memory.record(self.id):
+            if record := memory.record(self.id, self.owner):
                 meta = {"model": model, "time": record.time, "top_k": record.top_k}
                 return meta, record.values.astype(np.float64)
         return {}, np.zeros(0)

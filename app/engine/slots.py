@@ -63,6 +63,7 @@ SLOT = np.dtype(
         # written by the front that owns the slot
         ("ticket", np.uint64),  # the request that holds the slot, or 0
         ("model", np.uint16),  # index into Deployment.manifests
+        ("owner", np.uint16),  # whose image it is: a key's place in the settings + 1, or 0
         ("top_k", np.uint32),
         ("deadline", np.uint64),  # monotonic ns
         ("submitted", np.uint64),  # monotonic ns

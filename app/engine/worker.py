@@ -51,6 +51,7 @@ from app.engine.predictor import (
 from app.engine.queries import answer
 from app.engine.slots import EXIT_SETUP, Arena, EngineState, Outcome
 from app.errors import SetupError
+from app.logs import configure
 from app.store.store import load
 
 log = logging.getLogger("gsop.engine")
@@ -271,6 +272,7 @@ class Worker:
         self._slots["batch"][slots] = len(jobs)
         ids = [bytes(id_).decode() for id_ in self._slots["id"][slots]]
         top_k = self._slots["top_k"][slots].tolist()
+        owners = self._slots["owner"][slots].tolist()
         # Read after the ids: a slot that is still held was held all along, and the id is its own.
         held = self._slots["ticket"][slots] == np.array([job.ticket for job in jobs], np.uint64)
         self._conclude(jobs)
@@ -279,7 +281,10 @@ class Worker:
         kept = np.flatnonzero(finite & held)
         if len(kept):
             self.memories[batch.model].add(
-                [ids[i] for i in kept], [top_k[i] for i in kept], values[kept]
+                [ids[i] for i in kept],
+                [top_k[i] for i in kept],
+                values[kept],
+                [owners[i] for i in kept],
             )
 
     def _conclude(self, jobs: Sequence[Job]) -> None:
@@ -304,10 +309,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = arena.deployment.settings
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format=f"%(asctime)s %(levelname)s engine {engine}: %(message)s",
-    )
+    configure(f"engine {engine}", level=settings.log_level, form=settings.log_format)
     status = arena.engines[engine : engine + 1]
     status["pid"] = os.getpid()
     try:

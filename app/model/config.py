@@ -10,12 +10,25 @@ from typing import Literal, get_args
 
 Depth = Literal[18, 34, 50, 101, 152, 164]
 Head = Literal["gap", "isqrt"]
-Attention = Literal["channel", "position", "fusion_avg", "fusion_max", "fusion_concat"]
+Attention = Literal[
+    "channel", "position", "fusion_avg", "fusion_max", "fusion_concat", "se", "none"
+]
 Flavour = Literal["paper", "article"]
 GatedBlocks = Literal["last", "all", "none"]
 Stem = Literal["imagenet", "cifar"]
 GateKind = Literal["channel", "position"]
 BlockKind = Literal["basic", "bottleneck", "preactivation"]
+
+GATE_KINDS: dict[Attention, tuple[GateKind, ...]] = {
+    "channel": ("channel",),
+    "position": ("position",),
+    "fusion_avg": ("channel", "position"),
+    "fusion_max": ("channel", "position"),
+    "fusion_concat": ("channel", "position"),
+    "se": ("channel",),
+    "none": (),
+}
+"""The gates that a gated block returns, in order, by the kind of attention."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +69,11 @@ class GSoPResNetConfig:
             the three-stage pre-activation network for CIFAR.
         head: ``gap`` (global average pool, GSoP-Net1) or ``isqrt`` (covariance and its matrix
             square root, GSoP-Net2).
-        attention: the kind of gate: of the channels, of the positions, or a fusion of both.
+        attention: the kind of gate: of the channels, of the positions, or a fusion of both; to
+            compare with, ``se`` (squeeze-and-excitation) or ``none`` (a plain ResNet).
         flavour: ``paper`` computes what the authors' release does, ``article`` the plug-in block.
-        gated_blocks: which residual blocks of a gated stage carry a gate.
+        gated_blocks: which residual blocks of a gated stage carry a gate. ``none`` here and in
+            ``attention`` mean the same, and either sets both.
         reduced_dim: channels d that the covariance is taken over (d×d).
         stem: ``imagenet`` (7×7/2 and max pool, for 224×224) or ``cifar`` (3×3, for 32×32).
         num_classes: length of the logits.
@@ -86,6 +101,9 @@ class GSoPResNetConfig:
 
     def __post_init__(self) -> None:
         self._check_choices()
+        if "none" in (self.attention, self.gated_blocks):
+            object.__setattr__(self, "attention", "none")
+            object.__setattr__(self, "gated_blocks", "none")
         if self.base_width == 0:
             object.__setattr__(self, "base_width", self.backbone.base_width)
         for name in ("reduced_dim", "num_classes", "base_width", "head_dim"):
@@ -108,7 +126,7 @@ class GSoPResNetConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it can be {choices}")
 
     def _check_combination(self) -> None:
-        if self.attention != "channel" and self.flavour == "article":
+        if self.attention not in ("channel", "none") and self.flavour == "article":
             raise ValueError("the article's block gates channels only: attention must be 'channel'")
         if self.stem not in self.backbone.stems:
             raise ValueError(
@@ -152,11 +170,7 @@ class GSoPResNetConfig:
     @property
     def gate_kinds(self) -> tuple[GateKind, ...]:
         """The kinds of gate that a gated block returns, in order."""
-        if self.attention == "channel":
-            return ("channel",)
-        if self.attention == "position":
-            return ("position",)
-        return ("channel", "position")
+        return GATE_KINDS[self.attention]
 
     def is_gated(self, stage: int, block: int) -> bool:
         """Whether block ``block`` of stage ``stage`` (both from 0) carries a gate."""

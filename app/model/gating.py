@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from app.model.config import Attention, GSoPResNetConfig
 from app.model.gsop import ArticleChannelGate, ChannelGate, gate_channels
 from app.model.position import PositionGate, gate_positions
+from app.model.se import SEGate
 
 Gated = tuple[Tensor, dict[str, Tensor]]
 """A gated tensor, and the gates that it was gated with, by kind."""
@@ -144,5 +145,7 @@ GATINGS: dict[Attention, Callable[[GSoPResNetConfig, int], nn.Module]] = {
     "fusion_concat": lambda config, stage: ConcatFusion(
         _channel_gate(config, stage), _position_gate(config, stage), config.stage_channels[stage]
     ),
+    "se": lambda config, stage: ChannelGating(SEGate(config.stage_channels[stage])),
+    "none": lambda config, stage: Ungated(),
 }
 """How each kind of attention gates a block of the given stage."""

@@ -101,11 +101,14 @@ def to_official(model: GSoPResNet) -> dict[str, Tensor]:
     Raises:
         StoreError: if the model is of a kind that the authors' release does not know.
     """
-    if model.config.flavour != "paper" or model.config.backbone.block == "preactivation":
+    config = model.config
+    preactivation = config.backbone.block == "preactivation"
+    if config.flavour != "paper" or config.attention == "se" or preactivation:
         raise StoreError(
-            f"the authors' release has no names for flavour {model.config.flavour!r} at depth "
-            f"{model.config.depth}: only post-activation networks of flavour 'paper' can be "
-            "exported; publish this one to the store instead"
+            f"the authors' release has no names for flavour {config.flavour!r} and attention "
+            f"{config.attention!r} at depth {config.depth}: only post-activation networks of "
+            "flavour 'paper' with second-order gates can be exported; publish this one to the "
+            "store instead"
         )
     return {official_key(key): tensor for key, tensor in model.state_dict().items()}
 

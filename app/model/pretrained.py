@@ -11,6 +11,7 @@ from app.model.gating import ChannelGating
 from app.model.gsop import ArticleExcitation, Excitation
 from app.model.official import check_fit, official_key, our_key, read_depth, without_prefix
 from app.model.resnet import GSoPResNet, ResidualBlock
+from app.model.se import SEGate
 
 _REMEDY = "pass a whole state dict of a torchvision ResNet, and its own base_width and stem"
 
@@ -31,16 +32,16 @@ def from_torchvision(state_dict: Mapping[str, Tensor], config: GSoPResNetConfig)
 
     Args:
         state_dict: of one of torchvision's ResNets, depth 18 to 152.
-        config: the network to make: of the same depth, with channel gates.
+        config: the network to make: of the same depth, with gates of the channels, or none.
 
     Raises:
         StoreError: if the backbone does not fit, naming the first tensor that does not, or if the
             configuration's kind of gate cannot leave a residual branch as it is.
     """
-    if config.attention != "channel":
+    if "position" in config.gate_kinds:
         raise StoreError(
             f"no gate of kind {config.attention!r} leaves a residual branch as it is (it "
-            "rectifies): only attention 'channel' can start from a plain backbone"
+            "rectifies): only attention 'channel', 'se' and 'none' can start from a plain backbone"
         )
     tensors = without_prefix(state_dict)
     depth = read_depth(tensors)
@@ -72,7 +73,7 @@ def _without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @torch.no_grad()
 def _start_gates_at_half(model: GSoPResNet) -> None:
     for module in model.modules():
-        if isinstance(module, Excitation | ArticleExcitation):
+        if isinstance(module, Excitation | ArticleExcitation | SEGate):
             module.start_at_half()
         if isinstance(module, ResidualBlock) and isinstance(module.gate, ChannelGating):
             for parameter in module.last_bn.parameters():

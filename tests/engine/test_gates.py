@@ -100,3 +100,19 @@ def test_gates_are_cut_in_their_order_and_shape() -> None:
     assert parts[specs[1]].tolist() == [[2, 3, 4], [5, 6, 7]]
     batch = dict(split_gates(specs, np.zeros((5, 8))))
     assert batch[specs[1]].shape == (5, 2, 3)
+
+
+def test_owners_see_their_own() -> None:
+    memory = GateMemory(classes=2, size=1, capacity=4)
+    values = np.array([[1, 0, x] for x in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)], np.float32)
+    memory.add(list("abcdef"), [1] * 6, values, [1, 2, 1, 2, 0, 1])
+    assert [record.id for record in memory.recent(9)] == ["f", "e", "d", "c"]
+    assert [record.id for record in memory.recent(9, owner=1)] == ["f", "c"]
+    assert [record.id for record in memory.recent(1, owner=2)] == ["d"]
+    assert memory.record("c", owner=1) is not None
+    assert memory.record("c") is not None
+    assert memory.record("c", owner=2) is None
+    assert memory.record("e", owner=2) is None
+    assert [memory.statistics(owner=i).samples for i in (1, 2, 3)] == [3, 2, 0]
+    assert memory.statistics(owner=2).high[0] == pytest.approx(0.4)
+    assert memory.statistics().samples == 6

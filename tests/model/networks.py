@@ -23,6 +23,7 @@ CONFIGS = {
     "fusion_avg": replace(TINY, attention="fusion_avg"),
     "fusion_max": replace(TINY, attention="fusion_max"),
     "fusion_concat": replace(TINY, attention="fusion_concat"),
+    "se": replace(TINY, attention="se"),
     "isqrt": replace(TINY, head="isqrt", head_dim=8),
     "preactivation": replace(TINY, depth=164, base_width=4),
     "preactivation isqrt": replace(TINY, depth=164, base_width=4, head="isqrt", head_dim=8),

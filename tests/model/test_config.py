@@ -57,6 +57,19 @@ def test_every_gated_block_is_in_the_layout() -> None:
     assert gate_layout(replace(config, gated_blocks="none"), 224, 224) == ()
 
 
+def test_no_attention_and_no_gated_blocks_are_the_same_plain_network() -> None:
+    plain = GSoPResNetConfig(attention="none")
+    assert plain == GSoPResNetConfig(gated_blocks="none")
+    assert plain == GSoPResNetConfig(gated_blocks="none", attention="fusion_avg")
+    assert gate_layout(plain, 224, 224) == ()
+    assert GSoPResNetConfig(flavour="article", gated_blocks="none").attention == "none"
+
+
+def test_squeeze_and_excitation_sits_where_the_channel_gates_do() -> None:
+    se, channel = GSoPResNetConfig(attention="se"), GSoPResNetConfig()
+    assert gate_layout(se, 224, 224) == gate_layout(channel, 224, 224)
+
+
 @pytest.mark.parametrize("depth", [18, 50, 164])
 def test_a_config_survives_json(depth: Depth) -> None:
     config = GSoPResNetConfig(depth=depth, stem="cifar")
@@ -73,6 +86,7 @@ def test_a_config_survives_json(depth: Depth) -> None:
         ({"base_width": -1}, "at least 1"),
         ({"depth": 164}, "stem must be 'cifar'"),
         ({"flavour": "article", "attention": "position"}, "attention must be 'channel'"),
+        ({"flavour": "article", "attention": "se"}, "attention must be 'channel'"),
         ({"attention": "fusion_concat", "base_width": 40}, "base_width must be a multiple of 64"),
     ],
 )

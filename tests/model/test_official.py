@@ -92,7 +92,11 @@ def test_the_first_key_that_does_not_fit_is_named(changes: dict[str, Any], messa
         from_official({key: tensor for key, tensor in tensors.items() if tensor is not None})
 
 
-@pytest.mark.parametrize("changes", [{"flavour": "article"}, {"depth": 164, "base_width": 4}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"flavour": "article"}, {"depth": 164, "base_width": 4}, {"attention": "se"}],
+    ids=str,
+)
 def test_what_the_authors_have_no_names_for_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(StoreError, match="no names"):
         to_official(GSoPResNet(replace(TINY, **changes)))

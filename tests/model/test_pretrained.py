@@ -42,6 +42,7 @@ def images(batch: int = 3) -> Tensor:
         {"flavour": "article"},
         {"gated_blocks": "all"},
         {"gated_blocks": "none"},
+        {"attention": "se"},
         {"depth": 50},
         {"stem": "cifar"},
     ],
@@ -74,9 +75,11 @@ def test_torchvision_s_own_network(depth: Depth) -> None:
     assert golden.error(actual, expected) < 1e-5
 
 
-@pytest.mark.parametrize("flavour", ["paper", "article"])
-def test_the_gates_learn_from_the_start(flavour: Any) -> None:
-    config = replace(TINY, flavour=flavour)
+@pytest.mark.parametrize(
+    "changes", [{"flavour": "paper"}, {"flavour": "article"}, {"attention": "se"}], ids=str
+)
+def test_the_gates_learn_from_the_start(changes: dict[str, Any]) -> None:
+    config = replace(TINY, **changes)
     model = from_torchvision(torchvision_keys(plain()), config).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     learnt: set[str] = set()

@@ -121,7 +121,7 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
         "--backbone",
         metavar="torchvision|FILE",
         help="a plain ResNet's weights: torchvision's for ImageNet, or a state dict under "
-        "torchvision's names (.pth, .safetensors); needs --attention channel",
+        "torchvision's names (.pth, .safetensors); needs --attention channel, se or none",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the weights that are drawn")
     _add_publication(parser)

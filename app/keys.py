@@ -1,0 +1,95 @@
+"""API keys: what one is, how it is written down, how it is recognised. No HTTP.
+
+A key is 32 random bytes as text. The service never holds it: the operator writes down its SHA-256
+in an entry ``NAME:SCOPES:SHA256`` (``shop:predict+attention:9f86d0…``). A plain hash suffices where
+the secret is random: 2^256 guesses need no slowing down, and each request would pay for it.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+PREFIX = "gsop_"
+"""Begins every key, so that scanners of repositories and logs can find one that leaked."""
+
+_ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<scopes>[a-z+]+):(?P<sha256>[0-9a-f]{64})")
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    PREDICT = "predict"
+    """``POST /predict``."""
+    ATTENTION = "attention"
+    """The gates of the key's own predictions."""
+    ADMIN = "admin"
+    """Everything: also everybody's gates, and ``/metrics``."""
+
+
+class ApiKey(BaseModel):
+    """What the service knows of a key.
+
+    Attributes:
+        name: the client's, for the log.
+        scopes: what the key may do.
+        sha256: of the key's text, lower-case hexadecimal.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    scopes: frozenset[Scope]
+    sha256: str
+
+    @classmethod
+    def parse(cls, entry: str) -> Self:
+        """Read ``NAME:SCOPES:SHA256``.
+
+        Raises:
+            ValueError: if it is none. The message does not repeat it: it may be a key, by mistake.
+        """
+        match = _ENTRY.fullmatch(entry.strip())
+        known = set(Scope)
+        if match is None or not (scopes := set(match["scopes"].split("+"))) <= known:
+            raise ValueError(
+                f"an entry is not NAME:SCOPES:SHA256 with scopes of {'+'.join(Scope)}; "
+                "`gsop key` makes one"
+            )
+        return cls(name=match["name"], scopes=frozenset(map(Scope, scopes)), sha256=match["sha256"])
+
+    def __str__(self) -> str:
+        """The entry that :meth:`parse` reads."""
+        return f"{self.name}:{'+'.join(s for s in Scope if s in self.scopes)}:{self.sha256}"
+
+
+def make_key(name: str, scopes: Sequence[str]) -> tuple[str, ApiKey]:
+    """A new key's text, which nothing else will ever hold, and its entry.
+
+    Raises:
+        ValueError: if the name or a scope cannot be written in an entry.
+    """
+    key = PREFIX + secrets.token_urlsafe(32)
+    return key, ApiKey.parse(f"{name}:{'+'.join(scopes)}:{digest_of(key.encode())}")
+
+
+def digest_of(key: bytes) -> str:
+    """The SHA-256 of a key's text, in hexadecimal."""
+    return hashlib.sha256(key).hexdigest()
+
+
+def recognise(keys: Sequence[ApiKey], key: bytes) -> int | None:
+    """Which of ``keys`` the text ``key`` is, ``None`` if it is none.
+
+    Every entry is compared, each in constant time: how long it takes tells nothing.
+    """
+    digest, found = digest_of(key), None
+    for number, known in enumerate(keys):
+        if hmac.compare_digest(digest, known.sha256):
+            found = number
+    return found

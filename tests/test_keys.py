@@ -1,0 +1,92 @@
+"""API keys as they are made, written down and recognised."""
+
+from pathlib import Path
+
+import pytest
+
+from app.__main__ import main
+from app.errors import ConfigError
+from app.keys import PREFIX, ApiKey, Scope, make_key, recognise
+from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GSOP_API_KEYS", "GSOP_API_KEYS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_key_is_recognised_by_its_entry_alone() -> None:
+    made = [make_key(f"client-{i}", ["predict"]) for i in range(3)]
+    entries = [ApiKey.parse(str(entry)) for _, entry in made]
+    for number, (key, entry) in enumerate(made):
+        assert key.startswith(PREFIX)
+        assert key not in str(entry)
+        assert recognise(entries, key.encode()) == number
+        assert recognise(entries, key[:-1].encode()) is None
+    assert recognise(entries, b"") is None
+    assert recognise([], made[0][0].encode()) is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", "a:predict", "a:all:" + "0" * 64, "a b:predict:" + "0" * 64, "a:predict:" + "0" * 63],
+)
+def test_what_is_no_entry_is_refused_and_not_repeated(
+    entry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GSOP_API_KEYS", f"{entry or 'gsop_secret'},")
+    with pytest.raises(ConfigError, match=r"GSOP_API_KEYS: .*`gsop key`") as caught:
+        Settings.load()
+    assert "secret" not in str(caught.value)
+    assert "00000" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_entries_come_from_the_environment_and_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, audit = make_key("shop", ["predict"])[1], make_key("audit", ["admin", "predict"])[1]
+    file = tmp_path / "keys"
+    file.write_text(f"# who may what\n\n{audit}  # since May\n")
+    monkeypatch.setenv("GSOP_API_KEYS", str(shop))
+    monkeypatch.setenv("GSOP_API_KEYS_FILE", str(file))
+    settings = Settings.load()
+    assert settings.api_keys == (shop, audit)
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
+    assert audit.scopes == {Scope.PREDICT, Scope.ADMIN}
+
+
+@pytest.mark.parametrize("content", [None, "# nothing yet\n"])
+def test_a_file_without_entries_does_not_open_the_door(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match="GSOP_API_KEYS_FILE"):
+        Settings.load(api_keys_file=file)
+
+
+def test_two_entries_of_one_name_are_refused() -> None:
+    entries = [str(make_key("shop", ["predict"])[1]) for _ in range(2)]
+    with pytest.raises(ConfigError, match="same name"):
+        Settings.load(api_keys=",".join(entries))
+
+
+def test_the_command_makes_a_key_that_its_file_admits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys"
+    for name in ("shop", "audit"):
+        assert main(["key", name, "--scopes", "predict, admin", "--file", str(file)]) == 0
+    keys = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "key " in line]
+    entries = Settings.load(api_keys_file=file).api_keys
+    assert [recognise(entries, key.encode()) for key in keys] == [0, 1]
+    assert not any(key in file.read_text() for key in keys)
+
+
+@pytest.mark.parametrize("arguments", [["a b"], ["shop", "--scopes", "everything"]])
+def test_the_command_refuses_what_no_entry_can_say(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["key", *arguments]) == 1
+    assert "scopes are predict, attention and admin" in capsys.readouterr().err
