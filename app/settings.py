@@ -99,8 +99,14 @@ class Settings(BaseSettings):
     fronts: int = Field(
         0, ge=0, le=64, description="HTTP processes; 0: one for every two processors, at most 8."
     )
-    decode_threads: int = Field(
-        0, ge=0, le=64, description="Decoding threads of each front; 0: the front's processors."
+    decoders: int = Field(
+        0, ge=0, le=64, description="Decoding processes of each front; 0: the front's processors."
+    )
+    decode_seconds: float = Field(
+        5,
+        gt=0,
+        description="How long one image may take to decode; it is refused (400) after it, and its "
+        "decoder replaced.",
     )
     torch_threads: int = Field(
         0,
@@ -216,9 +222,9 @@ class Settings(BaseSettings):
         return self.fronts or max(1, min(8, cpu_count() // 2))
 
     @property
-    def decode_thread_count(self) -> int:
-        """Decoding threads of each front."""
-        return self.decode_threads or max(1, cpu_count() // self.front_count)
+    def decoder_count(self) -> int:
+        """Decoding processes of each front."""
+        return self.decoders or max(1, cpu_count() // self.front_count)
 
     @property
     def torch_thread_count(self) -> int:

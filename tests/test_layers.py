@@ -13,7 +13,7 @@ LAYERS = (
     ("app.errors", "app.keys", "app.logs"),
     ("app.settings",),
     ("app.images", "app.model"),
-    ("app.heatmap",),
+    ("app.heatmap", "app.decoder"),
     ("app.store",),
     ("app.engine",),
     ("app.api", "app.train"),

@@ -13,8 +13,10 @@ from starlette.responses import RedirectResponse
 import app as package
 from app.api import attention, health, models, predict, problems
 from app.api.access import Access, document_access
+from app.api.decoders import Decoders
 from app.api.service import Service
 from app.api.telemetry import Telemetry
+from app.decoder import Plan
 from app.engine.client import EngineClient
 from app.engine.slots import Arena
 from app.engine.supervisor import Supervisor
@@ -91,13 +93,20 @@ def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
 
 @asynccontextmanager
 async def _serving(app: FastAPI, arena: Arena, front: int) -> AsyncIterator[None]:
+    settings, manifests = arena.deployment.settings, arena.deployment.manifests
+    plan = Plan(
+        process=f"decoder of front {front}",
+        specs=tuple(manifest.input for manifest in manifests),
+        max_pixels=settings.max_image_pixels,
+        max_bytes=settings.max_body_bytes,
+        seconds=settings.decode_seconds,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
     async with EngineClient(arena, front) as client:
-        service = Service(client, arena.deployment.settings)
-        app.state.service = service
-        try:
+        with Decoders(plan, settings.decoder_count, client.meter) as decoders:
+            app.state.service = Service(client, settings, decoders)
             yield
-        finally:
-            service.close()
 
 
 class _readiness_off_at_sigterm:  # noqa: N801  # reads as a verb where it is used

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
@@ -12,10 +11,10 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from app.api.bodies import BodyMemory
+from app.api.decoders import Decoders
 from app.engine.client import EngineClient, Inference, LoadedModel, Slot
 from app.engine.metrics import IMAGES, STAGE_SECONDS
 from app.errors import GSoPError
-from app.images import decode_into
 from app.settings import Settings
 
 
@@ -31,15 +30,11 @@ class Answer:
 class Service:
     """Turns image bytes into answers."""
 
-    def __init__(self, client: EngineClient, settings: Settings) -> None:
+    def __init__(self, client: EngineClient, settings: Settings, decoders: Decoders) -> None:
         self.client = client
         self.settings = settings
         self.bodies = BodyMemory(settings.body_memory_bytes)
-        self._decoders = ThreadPoolExecutor(settings.decode_thread_count, "decode")
-
-    def close(self) -> None:
-        """Let the decoders go."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._decoders = decoders
 
     async def classify(self, image: bytes, slot: Slot, *, deadline: int, top_k: int) -> Answer:
         """Decode an image into its slot and have it answered.
@@ -51,12 +46,12 @@ class Service:
             top_k: remembered with the record.
 
         Raises:
-            GSoPError: of :func:`app.images.decode_into` and :meth:`EngineClient.infer`.
+            GSoPError: of :meth:`Decoders.decode` and :meth:`EngineClient.infer`.
         """
         result = "cancelled"
         try:
             began = time.perf_counter()
-            await self._decode(image, slot)
+            await self._decoders.decode(image, slot.model.index, slot.image, deadline=deadline)
             decoded = time.perf_counter() - began
             self.client.meter.observe(STAGE_SECONDS, decoded, "decode")
             inference = await self.client.infer(slot, deadline=deadline, top_k=top_k)
@@ -80,21 +75,6 @@ class Service:
             return_exceptions=True,
         )
         return [_expected(outcome) for outcome in outcomes]
-
-    async def _decode(self, image: bytes, slot: Slot) -> None:
-        spec = slot.model.manifest.input
-        pending: Future[None] = self._decoders.submit(
-            decode_into, image, slot.image, spec, max_pixels=self.settings.max_image_pixels
-        )
-        waiting = asyncio.wrap_future(pending)
-        try:
-            await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            # A decoder that has begun cannot be stopped, and it writes into the slot: the slot
-            # must not be given back before it is done.
-            if not pending.cancel():
-                await asyncio.wait([waiting])
-            raise
 
 
 def _expected(outcome: Answer | BaseException) -> Answer | GSoPError:

@@ -112,7 +112,12 @@ SKIPPED = Family(
     (("reason", ("expired", "cancelled")),),
 )
 RESENT = Family("gsop_resent", "Slots sent again because their engine died.")
-FAMILIES = (REQUESTS, IMAGES, STAGE_SECONDS, BATCH_SIZE, SKIPPED, RESENT)
+DECODERS_LOST = Family(
+    "gsop_decoders_lost",
+    "Decoding helpers that an image ended, and that were replaced.",
+    (("reason", ("hung", "crashed")),),
+)
+FAMILIES = (REQUESTS, IMAGES, STAGE_SECONDS, BATCH_SIZE, SKIPPED, RESENT, DECODERS_LOST)
 
 
 def _places() -> tuple[dict[tuple[Family, tuple[str, ...]], int], int]:
