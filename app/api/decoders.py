@@ -33,6 +33,9 @@ ANSWER_BYTES = 4096
 PAUSE_SECONDS = 1.0
 """Before the next try where none could be born, as on a machine without memory left."""
 
+KEPT_BYTES = 16 * 2**20
+"""Memory that a helper keeps between images; enough for one of 2 megapixels."""
+
 LEAVE_SECONDS = 2.0
 """How long helpers may take to leave, beyond the image that they have in hand."""
 
@@ -286,9 +289,17 @@ class Decoders:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without the settings, keys among them; and no thread of numpy's beside forks."""
+    """Ours without the settings, keys among them, and with what suits a helper.
+
+    No thread of numpy's beside forks. An allocator that keeps what a common image needs: to take it
+    from the kernel anew each time made a 500 × 375 JPEG cost 3.0 ms instead of 1.9.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GSOP_")}
-    return kept | {"OPENBLAS_NUM_THREADS": "1"}
+    return kept | {
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES),
+        "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES),
+    }
 
 
 def _anonymous_memory(size: int) -> int:
