@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands.add_parser("predict", help="classify files without a server"))
     _add_train(commands.add_parser("train", help="train a model and publish it in the store"))
     _add_key(commands.add_parser("key", help="make an API key, and the entry that admits it"))
+    _add_compare(commands.add_parser("compare", help="measure what the gates are worth"))
     add_models(commands.add_parser("models", help="look into the model store, and add to it"))
     return parser
 
@@ -190,6 +191,59 @@ def _train(options: argparse.Namespace) -> int:
         print(recipe.model_dump_json(indent=2))
         return 0
     return train.begin(recipe, options.folder, device=device, progress=not options.quiet)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_compare)
+    parser.description = (
+        "Train the same network plain, with each kind of gate, and with each head, from several "
+        "seeds on one data set. Writes table.csv, table.md and plot.png. Finished trainings are "
+        "kept: the same command goes on with the rest."
+    )
+    parser.add_argument(
+        "--recipe",
+        default="compare-textures",
+        metavar="PRESET|FILE",
+        help="what the trainings have in common: compare-textures, compare-digits, or any other "
+        "recipe of `gsop train` (default: %(default)s)",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the images, as in `gsop train`")
+    parser.add_argument(
+        "--variants",
+        metavar="NAME,...",
+        help="plain, SE, GSoP-channel, GSoP-position, GSoP-fusion, Net2 (these if absent), "
+        "Net2-plain",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, a core each")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="KEY=VALUE",
+        help="change a value of the recipe, as schedule.steps=600; repeatable",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="runs/RECIPE if absent")
+    add_device(parser)
+    add_quiet(parser)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from app.commands.compare import compare
+    from app.commands.train import resolve
+    from app.train.compare import USUAL
+
+    recipe = resolve(options.recipe, options.data, options.assignments)
+    return compare(
+        recipe,
+        options.output or Path("runs") / recipe.name,
+        variants=options.variants.split(",") if options.variants else USUAL,
+        seeds=options.seeds,
+        jobs=options.jobs,
+        device=Settings.load(device=options.device).devices[0],
+        progress=not options.quiet,
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from app.train.data.digits import Digits
 from app.train.data.drawing import DrawingSpec
 from app.train.data.folder import FolderData
 from app.train.data.spec import AugmentSpec, DataSpec
+from app.train.data.textures import Textures
 
 
 def open_data(data: DataSpec, input: InputSpec, augment: AugmentSpec) -> DataSet:
@@ -31,4 +32,9 @@ def open_data(data: DataSpec, input: InputSpec, augment: AugmentSpec) -> DataSet
         return FolderData(data, input, augment)
     if data.kind == "cifar100":
         return Cifar100(data, input, augment)
-    raise ConfigError(f"there are no images of kind {data.kind!r} yet")
+    if augment != AugmentSpec():
+        raise ConfigError(
+            "textures are not augmented, for a flip or a scale makes one class of another: leave "
+            "all of augment out"
+        )
+    return Textures(input.height, input.width, data.split_seed)
