@@ -118,6 +118,18 @@ class Settings(BaseSettings):
     timeout_ms: int = Field(
         30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
     )
+    max_connections: int = Field(
+        1024,
+        ge=1,
+        description="Connections of a front; of more, the one that has been idle longest is "
+        "closed.",
+    )
+    head_seconds: float = Field(
+        10,
+        gt=0,
+        description="How long a request's head may take to arrive; three times as long "
+        "may an answer stay unread.",
+    )
     max_body_bytes: int = Field(10 * 2**20, ge=1, description="Largest request body.")
     body_seconds: float = Field(
         30, gt=0, description="How long a request's body may take to arrive (408 after it)."

@@ -6,6 +6,7 @@ means that the supervisor died, and that nobody would ever end this process.
 
 import logging
 import os
+import resource
 import socket
 import sys
 import threading
@@ -13,9 +14,14 @@ import threading
 import uvicorn
 
 from app.api.app import create_app
-from app.api.guard import GuardedProtocol
+from app.api.guard import guarded
 from app.engine.slots import Arena
 from app.logs import configure
+
+log = logging.getLogger("gsop.front")
+
+OTHER_DESCRIPTORS = 64
+"""Files that a front has open beside its connections: engines, decoders, models' manifests."""
 
 KEEP_ALIVE_SECONDS = 65
 """Longer than load balancers keep idle connections (60 s): it is they who must close first."""
@@ -31,7 +37,10 @@ def main() -> None:
     threading.Thread(target=_leave_with_supervisor, name="lifeline", daemon=True).start()
     config = uvicorn.Config(
         create_app(arena, front),
-        http=GuardedProtocol,
+        http=guarded(
+            head_seconds=settings.head_seconds,
+            max_connections=_connections(settings.max_connections),
+        ),
         ws="none",
         log_config=None,
         log_level=logging.WARNING,
@@ -43,6 +52,20 @@ def main() -> None:
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _connections(wanted: int) -> int:
+    """How many connections there can be: as many as wanted, if the system gives the descriptors."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most == resource.RLIM_INFINITY or wanted + OTHER_DESCRIPTORS <= most:
+        return wanted
+    possible = max(1, most - OTHER_DESCRIPTORS)
+    log.warning(
+        "%d connections at most: raise the limit of open files, or lower GSOP_MAX_CONNECTIONS",
+        possible,
+    )
+    return possible
 
 
 def _leave_with_supervisor() -> None:

@@ -1,15 +1,16 @@
 """uvicorn's HTTP/1.1 protocol, with bounds on what a connection may hold before a route sees it.
 
-uvicorn has no limit on how long or how large the head of a request may be, nor on how many requests
-one connection may pipeline, nor on how long the rest of a refused body may trickle in.
+uvicorn has no limit on how many connections there are, on how long or how large a request's head
+may be, on how many requests one connection may pipeline, on how long the rest of a refused body may
+trickle in, nor on how long a client may leave its answer unread.
 """
 
 import asyncio
+import json
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_SECONDS = 10.0
-"""How long a head, or the unwanted rest of a body, may take; a slow network needs one or two."""
+from app.errors import RequestError
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers, beyond the first read; others' limits are 8 to 64 kB."""
@@ -17,34 +18,83 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 32
 """Requests of one connection that wait for their turn; each holds some kilobytes."""
 
+UNREAD_ROUNDS = 3
+"""So many times :attr:`GuardedProtocol.head_seconds` may an answer wait for its client."""
+
+
+class Lobby:
+    """The connections that wait for a request, the one that waits longest first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.waiting: dict[GuardedProtocol, None] = {}  # ordered, and cheap to leave
+
+    def make_room(self, newcomer: "GuardedProtocol", connections: int) -> None:
+        """Close whoever waits longest if there are too many; the newcomer if nobody waits."""
+        if connections > self.capacity:
+            next(iter(self.waiting), newcomer).abort()
+
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes connections that keep the server waiting, and refuses heads without end."""
+    """Closes connections that keep the server waiting, and refuses heads without end.
+
+    Attributes:
+        head_seconds: how long a head, or the unwanted rest of a body, may take to arrive.
+        lobby: shared by all connections of the process.
+    """
+
+    head_seconds: float
+    lobby: Lobby
 
     _timer: asyncio.TimerHandle
     _waiting_since: float | None = None
     _in_head = False
     _head_bytes = 0
+    _unread_rounds = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Begin to wait for the first head."""
         super().connection_made(transport)
         self._waiting_since = self.loop.time()
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._look)
+        self._timer = self.loop.call_later(self.head_seconds, self._look)
+        self.lobby.make_room(self, len(self.connections))
+        self.lobby.waiting[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching."""
         self._timer.cancel()
+        self.lobby.waiting.pop(self, None)
         super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Close at once, without a wait for what is unsent."""
+        self.lobby.waiting.pop(self, None)
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse a head that goes on and on."""
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self.send_400_response("Request head too large.")
+                self.send_400_response("the request's head is too large; send fewer headers")
                 return
         super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, with a problem as from every route, and close."""
+        problem = {
+            "type": "about:blank",
+            "title": RequestError.title,
+            "status": RequestError.status,
+            "detail": msg,
+            "code": RequestError.code,
+        }
+        body = json.dumps(problem).encode()
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+        )
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin to wait for a head's end."""
@@ -57,6 +107,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Wait no more: the body and the answer have their own deadlines."""
         self._in_head, self._waiting_since = False, None
+        self.lobby.waiting.pop(self, None)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -70,11 +121,25 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.more_body:
             self._waiting_since = self.loop.time()
+        if not self.pipeline and self.cycle.response_complete:
+            self.lobby.waiting[self] = None
 
     def _look(self) -> None:
+        """Once in :attr:`head_seconds`: has this connection kept us waiting?"""
         waited = self.loop.time() - (self._waiting_since or self.loop.time())
         idle = self.cycle is None or self.cycle.response_complete
-        if idle and waited >= HEAD_SECONDS and not self.transport.is_closing():
+        if idle and waited >= self.head_seconds and not self.transport.is_closing():
             self.transport.close()
+        # Closing waits for the client to read what is unsent, which it may never do.
+        unread = self.transport.get_write_buffer_size() > 0
+        self._unread_rounds = self._unread_rounds + 1 if unread else 0
+        if self._unread_rounds > UNREAD_ROUNDS:
+            self.transport.abort()
             return
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._look)
+        self._timer = self.loop.call_later(self.head_seconds, self._look)
+
+
+def guarded(*, head_seconds: float, max_connections: int) -> type[GuardedProtocol]:
+    """The protocol with its bounds, as uvicorn wants it: a class."""
+    members = {"head_seconds": head_seconds, "lobby": Lobby(max_connections)}
+    return type("BoundedProtocol", (GuardedProtocol,), members)
