@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True)
     _add_serve(commands.add_parser("serve", help="run the HTTP service"))
     _add_predict(commands.add_parser("predict", help="classify files without a server"))
-    _add_train(commands.add_parser("train", help="train a model and publish it in the store"))
+    _add_train(commands.add_parser("train", help="train a network on images"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure a stored model on images"))
+    _add_publish(commands.add_parser("publish", help="put a finished run into the store"))
     _add_key(commands.add_parser("key", help="make an API key, and the entry that admits it"))
     _add_compare(commands.add_parser("compare", help="measure what the gates are worth"))
     add_models(commands.add_parser("models", help="look into the model store, and add to it"))
@@ -243,6 +245,57 @@ def _compare(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         device=Settings.load(device=options.device).devices[0],
         progress=not options.quiet,
+    )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_evaluate)
+    parser.description = "Answer labelled images as the service would, and say how well."
+    parser.add_argument("model", help="NAME or NAME/VERSION")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder of images for each class, named as the labels; its val/ where it has one; "
+        "the held-out part where the model was trained on it (default: the held-out images of "
+        "the digits, CIFAR-100 or textures, for a model trained on those)",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write the report to")
+    add_store(parser)
+    add_device(parser)
+    add_quiet(parser)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from app.commands.evaluate import evaluate
+
+    return evaluate(
+        Settings.load(model_store=options.model_store, device=options.device),
+        options.model,
+        data=options.data,
+        output=options.output,
+        progress=not options.quiet,
+    )
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_publish)
+    parser.description = "Measure a finished run on its held-out images and put it into the store."
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument("--name", help="the model's name; the recipe's if absent")
+    parser.add_argument("--version", help="the version's name; the next number if absent")
+    add_store(parser)
+    add_device(parser)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from app.commands.publish import publish_run
+
+    return publish_run(
+        Settings.load(model_store=options.model_store, device=options.device),
+        options.folder,
+        name=options.name,
+        version=options.version,
     )
 
 

@@ -6,21 +6,17 @@ evaluation mode and float32.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from app.errors import ConfigError, RequestError
+from app.errors import RequestError
 from app.images import InputSpec, Pixels, decode
 from app.model.resnet import GSoPResNet
 from app.settings import cpu_count
-from app.store.catalog import resolve
-from app.store.store import load
 from app.train.data.dataset import DataSet, Sample
-from app.train.presets import PRESETS
 
 MAX_PIXELS = 50_000_000
 """Largest image that is decoded, as in the service's default settings."""
@@ -43,32 +39,6 @@ class Score(NamedTuple):
     def top1(self) -> float:
         """The share that is right, 0 to 1; not a number if none could be read."""
         return self.correct / self.samples if self.samples else float("nan")
-
-
-def evaluate(root: Path, reference: str, *, device: torch.device) -> dict[str, Any]:
-    """Measure a stored version again, on the data of the recipe that it was trained by.
-
-    Args:
-        root: the store.
-        reference: ``name`` or ``name/version``.
-        device: where to compute.
-
-    Returns:
-        Metrics as in a manifest; those of the same version on a like machine are equal.
-
-    Raises:
-        StoreError: if there is no such version, or it is not sound.
-        ConfigError: if it was trained by no recipe of this release.
-    """
-    stored = resolve(root, reference)
-    manifest, model = load(root / stored.name / stored.version)
-    recipe = PRESETS.get(str(manifest.provenance.get("recipe")))
-    if recipe is None:
-        raise ConfigError(
-            f"{stored.name}/{stored.version} was trained by no recipe of this release "
-            f"({', '.join(PRESETS)}), so there are no data to measure it on"
-        )
-    return measure(model, manifest.input, recipe.open_data(), device=device)
 
 
 def measure(

@@ -1,17 +1,12 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from app.errors import ConfigError, StoreError
 from app.images import InputSpec
 from app.model.resnet import GSoPResNet
-from app.store.store import publish
-from app.train import evaluate as evaluation
 from app.train.data.dataset import Sample
 from app.train.data.variants import encode_png
-from app.train.evaluate import Score, evaluate, measure, normalise, score
+from app.train.evaluate import Score, measure, normalise, score
 from app.train.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -66,25 +61,3 @@ def test_metrics_say_what_was_measured_and_how(recipe: Recipe) -> None:
     assert metrics["dataset"] == f"{data.source['dataset']}, held-out part"
     assert metrics["how"].startswith("of each class 20%")
     assert metrics["robustness"] == {}
-
-
-def test_a_stored_version_is_measured_on_its_recipes_data(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluation, "PRESETS", {recipe.name: recipe})
-    for version, name in (("1", recipe.name), ("2", "unheard-of")):
-        publish(
-            tmp_path,
-            always(recipe, 0),
-            name="m",
-            version=version,
-            input=recipe.input,
-            labels=("dark", "light"),
-            metrics={},
-            provenance={"recipe": name},
-        )
-    assert evaluate(tmp_path, "m/1", device=CPU)["correct"] == 12
-    with pytest.raises(ConfigError, match=r"m/2 was trained by no recipe .*toy"):
-        evaluate(tmp_path, "m", device=CPU)
-    with pytest.raises(StoreError, match="it holds m/1, m/2"):
-        evaluate(tmp_path, "other", device=CPU)

@@ -1,7 +1,7 @@
 """A folder of images: a folder for each class, or such folders in ``train/`` and ``val/``."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -92,6 +92,28 @@ class FolderData:
         return {}
 
 
+def labelled_files(root: Path, class_id: Callable[[str], int | None]) -> Sequence[Sample]:
+    """All images in ``root``, a folder for each class, under the numbers that a model gives them.
+
+    Args:
+        root: the folder.
+        class_id: the number of the class that a folder's name means; ``None`` if there is none.
+
+    Raises:
+        ConfigError: if there are no such folders, or one is named as no class.
+    """
+    files: list[_File] = []
+    for name, paths in _classes(root, at_least=1).items():
+        label = class_id(name)
+        if label is None:
+            raise ConfigError(
+                f"{root / name} is named as none of the model's classes: name each folder by the "
+                "class's label, or by its number"
+            )
+        files += [(path, label) for path in paths]
+    return _Files(root, files)
+
+
 class _Files(Sequence[Sample]):
     """Files, read when they are asked for; one that is gone is empty, as no image is."""
 
@@ -150,7 +172,7 @@ def _split(spec: DataSpec) -> tuple[tuple[str, ...], list[_File], list[_File]]:
     return tuple(classes), train, held_out
 
 
-def _classes(root: Path) -> dict[str, list[str]]:
+def _classes(root: Path, at_least: int = 2) -> dict[str, list[str]]:
     """The images below each class's folder, by class, both in the order of their names."""
     try:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
@@ -160,10 +182,10 @@ def _classes(root: Path) -> dict[str, list[str]]:
             "of images for each class"
         ) from error
     folders = [folder for folder in folders if not folder.name.startswith(".")]
-    if len(folders) < 2:
+    if len(folders) < at_least:
         raise ConfigError(
-            f"{root} holds {len(folders)} folders: it takes one for each class, at least two, "
-            "named as the classes, with their images in them"
+            f"{root} holds {len(folders)} folders: it takes one for each class, at least "
+            f"{at_least}, named as the classes, with their images in them"
         )
     classes = {}
     for folder in folders:

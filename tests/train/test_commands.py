@@ -1,0 +1,146 @@
+"""From a folder of images to a served model, by the command line."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from app.__main__ import main
+from app.train.recipe import Recipe
+from app.train.run import Run
+from tests.support import Server
+
+
+@pytest.fixture(scope="module")
+def images(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy that the tests may change."""
+    copy = tmp_path_factory.mktemp("data") / "images"
+    shutil.copytree(folder, copy)
+    return copy
+
+
+@pytest.fixture
+def recipe_file(recipe: Recipe, tmp_path: Path) -> Path:
+    file = tmp_path / "toy.json"
+    file.write_text(recipe.model_dump_json(), encoding="utf-8")
+    return file
+
+
+def test_the_recipe_is_shown_as_it_would_be(
+    recipe_file: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(images), "--batch-size", "8", "--set", "schedule.steps=9"]
+    assert main(["train", "--recipe", str(recipe_file), *arguments, "--show"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["data"]["path"] == str(images)
+    assert (shown["batch_size"], shown["schedule"]["steps"]) == (8, 9)
+
+
+def test_epochs_of_a_recipe_that_counts_steps_are_refused(
+    recipe_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--recipe", str(recipe_file), "--epochs", "3"]) == 1
+    assert "set either epochs or steps" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_three_commands_from_images_to_answers(
+    recipe_file: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = str(tmp_path / "store")
+    train = ["train", "--recipe", str(recipe_file), "--data", str(images), "--device", "cpu"]
+    assert main([*train, "--quiet"]) == 0
+    assert "100.00% of 24 held-out images right" in capsys.readouterr().out
+    assert main(["publish", "runs/toy-1", "--name", "toy", "--model-store", store]) == 0
+    assert "published toy/1" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "store" / "toy" / "1" / "manifest.json").read_text())
+    run = Run(tmp_path / "runs" / "toy-1")
+    assert manifest["metrics"]["top1"] == 1.0
+    assert manifest["labels"] == ["dark", "light"]
+    assert manifest["provenance"]["data"]["fingerprint"] == run.data.fingerprint
+    assert manifest["provenance"]["values"]["batch_size"] == 16
+    assert str(images) not in json.dumps(manifest)
+
+    evaluate = ["evaluate", "toy", "--model-store", store, "--device", "cpu", "--quiet"]
+    assert main([*evaluate, "--data", str(images), "--output", "report"]) == 0
+    out = capsys.readouterr().out
+    assert "24 images of" in out
+    assert "held out of its training" in out
+    assert "100.00%" in out
+    with Path("report/confusion.csv").open(encoding="utf-8") as stream:
+        assert list(csv.reader(stream)) == [
+            ["true \\ predicted", "dark", "light"],
+            ["dark", "12", "0"],
+            ["light", "0", "12"],
+        ]
+    with Image.open("report/confusion.png") as picture:
+        assert picture.width > 300
+    report = json.loads(Path("report/report.json").read_text())
+    assert report["per_class"]["dark"] == {"samples": 12, "correct": 12, "top1": 1.0}
+
+    with Server(tmp_path / "store", models="toy") as server:
+        for label in ("dark", "light"):
+            body = (images / label / "007.png").read_bytes()
+            answer = httpx.post(
+                f"{server.url}/predict",
+                content=body,
+                headers={"content-type": "image/png"},
+                timeout=60,
+            ).json()
+            assert answer["predictions"][0]["label"] == label
+
+
+@pytest.mark.slow
+def test_other_images_and_broken_ones_are_evaluated(
+    recipe_file: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = ["--model-store", str(tmp_path / "store"), "--device", "cpu"]
+    train = ["train", "--recipe", str(recipe_file), "--data", str(images), "--device", "cpu"]
+    assert main([*train, "--quiet", "--set", "schedule.steps=4", "--output", "run"]) == 0
+    (images / "dark" / "extra.png").write_bytes(b"no image")  # no longer what was trained on
+    assert main(["publish", "run", *store]) == 0
+    manifest = json.loads((tmp_path / "store" / "toy" / "1" / "manifest.json").read_text())
+    assert "no longer at hand" in manifest["metrics"]["how"]
+    capsys.readouterr()
+    assert main(["evaluate", "toy", *store, "--quiet", "--data", str(images)]) == 0
+    out = capsys.readouterr().out
+    assert "120 images of" in out
+    assert "cannot be read: dark/extra.png" in out
+    (images / "dark").rename(images / "dusk")
+    assert main(["evaluate", "toy", *store, "--quiet", "--data", str(images)]) == 1
+    assert "named as none of the model's classes" in capsys.readouterr().err
+    (images / "dusk").rename(images / "dark")
+    (images / "dark" / "extra.png").unlink()
+    assert main(["evaluate", "toy", *store, "--quiet"]) == 1
+    assert "say with --data DIR" in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_not_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["publish", str(tmp_path)]) == 1
+    assert "is no run's folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_evaluated_on_its_own_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["evaluate", "digits/1", "--quiet", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "364 held-out images" in out
+    assert "99.45%" in out
