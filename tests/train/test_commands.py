@@ -5,7 +5,6 @@ import json
 import shutil
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -88,14 +87,10 @@ def test_three_commands_from_images_to_answers(
     assert report["per_class"]["dark"] == {"samples": 12, "correct": 12, "top1": 1.0}
 
     with Server(tmp_path / "store", models="toy") as server:
+        server.wait_ready()
         for label in ("dark", "light"):
             body = (images / label / "007.png").read_bytes()
-            answer = httpx.post(
-                f"{server.url}/predict",
-                content=body,
-                headers={"content-type": "image/png"},
-                timeout=60,
-            ).json()
+            answer = server.predict(body)
             assert answer["predictions"][0]["label"] == label
 
 
