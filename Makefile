@@ -8,7 +8,7 @@ PEERS := gsop mosec-stages mosec-one litserve litserve-2 ray ray-2 fastapi fasta
 	pytriton pytriton-1ms
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench bench-peers train clean
+.PHONY: help install serve test lint format bench bench-peers chaos train clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ bench-peers: install  ## the same with other servers beside it, which it install
 	benchmarks/peers/install.sh
 	$(BIN)/python -m benchmarks.serve --model null --servers $(PEERS) --name null
 	$(BIN)/python -m benchmarks.serve --model digits --servers $(PEERS) --name digits
+
+chaos: install  ## try to break what is promised; minutes
+	$(BIN)/python -m tests.chaos.attack --requests 20000
 
 train: install  ## train the default model again, as the next version
 	$(BIN)/python -m app train --recipe digits --output runs/digits
