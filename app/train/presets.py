@@ -100,15 +100,13 @@ IMAGENET_NET2 = IMAGENET_NET1.model_copy(
 
 COMPARE_TEXTURES = Recipe(
     name="compare-textures",
-    config=GSoPResNetConfig(
-        depth=18, stem="cifar", base_width=8, reduced_dim=16, num_classes=16, head_dim=32
-    ),
-    input=DIGITS.input,
+    config=GSoPResNetConfig(depth=18, base_width=8, reduced_dim=16, num_classes=16, head_dim=32),
+    input=InputSpec(height=64, width=64, resize=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     data=DataSpec(kind="textures"),
     augment=AugmentSpec(),
     batch_size=64,
     optimizer=OptimizerSpec(kind="adamw", learning_rate=1e-2, weight_decay=0.05),
-    schedule=Schedule(steps=150, warmup=15, validate_every=0),
+    schedule=Schedule(steps=250, warmup=25, validate_every=0),
     label_smoothing=0.1,
     ema_decay=0.98,
 )

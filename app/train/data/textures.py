@@ -1,6 +1,6 @@
 """Coloured noise whose classes differ in second-order statistics and in nothing else.
 
-A texture is a sum of Gaussian noises, one a band of frequencies: three scales in two directions.
+A texture is a sum of Gaussian noises, one a band of frequencies: three scales in four directions.
 In each band the three colours are correlated in pairs, by +½ or -½; the signs are the class. All
 that first-order pooling could see is the same in every class: the mean and the variance of each
 colour, in every single image; its spectrum; the shape of its histogram. So is the correlation of
@@ -25,25 +25,23 @@ from app.train.data.dataset import Sample
 from app.train.data.variants import encode_png
 
 CLASSES = 16
-"""Few of the 8000 that the bands and the pairs of colours allow."""
+"""Few of the 8·10⁸ that the bands and the pairs of colours allow."""
 
 TRAINING_IMAGES = 4000
 HELD_OUT_IMAGES = 1600
 
 SCALES = ((0.05, 0.14), (0.14, 0.26), (0.26, 0.42))
-"""Frequencies of the bands, from and to, in periods a pixel: as wide on a scale of octaves as
-32 pixels allow; 0.5 is the highest there is."""
+"""Frequencies of the bands, from and to, in periods a pixel; 0.5 is the highest there is."""
 
-DIRECTIONS = 2
-"""Bands of each scale: across and along."""
+DIRECTIONS = 4
+"""Bands of each scale: across, along, and the two diagonals."""
 
 CORRELATION = 0.5
 """The largest for which every choice of three signs is a correlation matrix: with three times -,
 its smallest eigenvalue is 1 - 2·½ = 0."""
 
-NOISE = 0.5
-"""Deviation of the white noise on top, in deviations of the texture. It is the same in every band,
-and hides the weakest of them."""
+NOISE = 1.0
+"""Deviation of the white noise on top, in deviations of the texture: the same in every class."""
 
 MEAN, DEVIATION = 128.0, 40.0
 """Of each colour of each image, in pixel values, before they are rounded and the one in 700 that
@@ -51,7 +49,7 @@ is beyond 0 or 255 is cut."""
 
 _PAIRS = ((0, 1), (0, 2), (1, 2))
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 
 class Textures:
@@ -164,7 +162,7 @@ def bands(height: int, width: int) -> NDArray[np.bool_]:
 
 
 def mixers(signs: NDArray[np.int64], height: int, width: int) -> Floats:
-    """What the spectra of three white noises are multiplied with, at each frequency.
+    """What makes textures of white noise: the root of their cross-spectra, at each frequency.
 
     Args:
         signs: (classes, bands, pairs).
@@ -172,7 +170,7 @@ def mixers(signs: NDArray[np.int64], height: int, width: int) -> Floats:
         width: of the images.
 
     Returns:
-        (classes, 3, 3, height, width//2 + 1). All bands have the same power; it is 0 elsewhere.
+        (classes, 3, 3, height, width//2 + 1). All bands have the same power, 1 together.
     """
     masks = bands(height, width)
     # A real transform holds one of each pair of conjugate frequencies, except in two columns.
@@ -181,14 +179,17 @@ def mixers(signs: NDArray[np.int64], height: int, width: int) -> Floats:
     if width % 2 == 0:
         twice[-1] = 1.0
     share = (masks * twice).sum((1, 2)) / (height * width)  # of the power of white noise
-    gains = masks / np.sqrt(share * len(masks))[:, None, None]
+    power = 1 / (share * len(masks))
     correlations = np.broadcast_to(np.eye(3), (*signs.shape[:2], 3, 3)).copy()
     for pair, (one, other) in enumerate(_PAIRS):
         correlations[:, :, one, other] = CORRELATION * signs[:, :, pair]
         correlations[:, :, other, one] = CORRELATION * signs[:, :, pair]
     values, vectors = np.linalg.eigh(correlations)
-    roots = (vectors * np.sqrt(values.clip(min=0))[:, :, None, :]) @ vectors.swapaxes(2, 3)
-    mixed: Floats = np.einsum("kbij,bhw->kijhw", roots, gains)
+    gains = np.sqrt(power[:, None] * values.clip(min=0) + NOISE**2)
+    roots = (vectors * gains[:, :, None, :]) @ vectors.swapaxes(2, 3)  # (classes, bands, 3, 3)
+    within = np.einsum("kbij,bhw->kijhw", roots, masks)
+    without = np.einsum("ij,hw->ijhw", NOISE * np.eye(3), ~masks.any(0))
+    mixed: Floats = (within + without).astype(np.float32)
     return mixed
 
 
@@ -201,9 +202,8 @@ def texture(mixer: Floats, height: int, width: int, rng: np.random.Generator) ->
         width: of the image.
         rng: the source of all randomness.
     """
-    white = np.fft.rfft2(rng.standard_normal((3, height, width)))
-    coloured = np.fft.irfft2(np.einsum("ijhw,jhw->ihw", mixer, white), s=(height, width))
-    coloured += NOISE * rng.standard_normal((3, height, width))
+    white = np.fft.rfft2(rng.standard_normal((3, height, width), dtype=np.float32))
+    coloured = np.fft.irfft2((mixer * white).sum(1), s=(height, width))
     coloured -= coloured.mean((1, 2), keepdims=True)
     coloured /= coloured.std((1, 2), keepdims=True)
     pixels = np.rint(MEAN + DEVIATION * coloured).clip(0, 255).astype(np.uint8)
