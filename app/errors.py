@@ -17,11 +17,13 @@ The tree, with the HTTP status and code that each class answers with::
     │   └── UnsupportedMediaType    415 unsupported_media_type
     ├── Unavailable                 503 unavailable          the client may try again
     │   ├── Overloaded              429 overloaded
+    │   │   └── ClientOverloaded    429 client_overloaded
     │   ├── NotReady                503 not_ready
     │   └── Draining                503 draining
     ├── DeadlineExceeded            504 deadline_exceeded
     ├── EngineError                 500 internal             the device's side failed
     │   ├── EngineCrashed           500 engine_crashed
+    │   ├── DeviceOutOfMemory       500 out_of_memory
     │   └── NonFiniteOutput         500 non_finite_output
     └── SetupError                  500 internal             an operator's mistake
         ├── StoreError                                       a model version that cannot be served
@@ -134,6 +136,12 @@ class Overloaded(Unavailable):
     status, code, title = 429, "overloaded", "Overloaded"
 
 
+class ClientOverloaded(Overloaded):
+    """This client has as many images in the service as one may have; others are still served."""
+
+    status, code, title = 429, "client_overloaded", "Too many images at once"
+
+
 class NotReady(Unavailable):
     """No engine has become ready yet, or the engines have failed."""
 
@@ -160,6 +168,12 @@ class EngineCrashed(EngineError):
     """The engine died on this request, in a batch and then alone."""
 
     status, code, title = 500, "engine_crashed", "Engine crashed"
+
+
+class DeviceOutOfMemory(EngineError):
+    """The device has no room for this image, not even alone."""
+
+    status, code, title = 500, "out_of_memory", "Device out of memory"
 
 
 class NonFiniteOutput(EngineError):

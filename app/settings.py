@@ -96,6 +96,13 @@ class Settings(BaseSettings):
     slots: int = Field(
         256, ge=1, le=65536, description="Images in the service at once; more are refused (429)."
     )
+    slots_per_client: int = Field(
+        0,
+        ge=0,
+        le=65536,
+        description="Most of them for one client: an API key, or without keys an address. 0: no "
+        "bound, as behind a proxy all have the same address.",
+    )
     fronts: int = Field(
         0, ge=0, le=64, description="HTTP processes; 0: one for every two processors, at most 8."
     )

@@ -16,7 +16,9 @@ from app.engine.metrics import STAGE_SECONDS
 from app.errors import (
     BodyTimeout,
     BodyTooLarge,
+    ClientOverloaded,
     DeadlineExceeded,
+    DeviceOutOfMemory,
     Draining,
     EngineCrashed,
     GSoPError,
@@ -119,8 +121,10 @@ _BODY = {
             UnsupportedMediaType,
             InvalidParameter,
             Overloaded,
+            ClientOverloaded,
             GSoPError,
             EngineCrashed,
+            DeviceOutOfMemory,
             NonFiniteOutput,
             NotReady,
             Draining,
@@ -153,7 +157,8 @@ async def predict(
         client.meter.observe(STAGE_SECONDS, _seconds_since(began), "read")
         deadline = began + (query.timeout_ms or settings.timeout_ms) * 1_000_000
         async with while_connected(request):
-            with client.acquire(model, len(images), caller.owner) as slots:
+            holder = caller.name or (request.client.host if request.client else "")
+            with client.acquire(model, len(images), caller.owner, holder) as slots:
                 outcomes = await service.classify_all(
                     images, slots, deadline=deadline, top_k=query.top_k
                 )

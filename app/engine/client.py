@@ -8,7 +8,7 @@ still waiting is sent again, to its successor or to another engine.
 import asyncio
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,9 @@ from app.engine.metrics import STAGE_SECONDS, Meter
 from app.engine.queries import RECENT, Answer, Query, RecordQuery, StatisticsQuery, ask
 from app.engine.slots import Arena, EngineState, Outcome, Phase
 from app.errors import (
+    ClientOverloaded,
     DeadlineExceeded,
+    DeviceOutOfMemory,
     Draining,
     NonFiniteOutput,
     NotReady,
@@ -114,6 +116,9 @@ class EngineClient:
         self._slots = arena.slots
         self._free = deque(arena.deployment.slots_of(front))
         self.capacity = len(self._free)
+        # A client's connections are spread over the fronts by the kernel, so is its share.
+        self._share = -(-arena.deployment.settings.slots_per_client // arena.deployment.fronts)
+        self._held: Counter[str] = Counter()
         self._slots["ticket"][list(self._free)] = 0  # what a predecessor of this front held
         self._ticket = time.monotonic_ns()  # above all tickets of a predecessor
         self._links = [
@@ -156,26 +161,39 @@ class EngineClient:
     # ── images ───────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def acquire(self, model: LoadedModel, count: int = 1, owner: int = 0) -> Iterator[list[Slot]]:
+    def acquire(
+        self, model: LoadedModel, count: int = 1, owner: int = 0, holder: str = ""
+    ) -> Iterator[list[Slot]]:
         """Take ``count`` slots, all or none, and give them back at the end.
 
         Args:
             model: what the images are for.
             count: how many there are.
             owner: who may see their records later; 0 is nobody in particular.
+            holder: the client whose share of the slots they count to.
 
         Raises:
             Overloaded: if that many are not free.
+            ClientOverloaded: if the client would have more than its share.
             NotReady: if no engine has been ready yet.
             Draining: if the service is shutting down.
         """
         self._check_admission()
         if len(self._free) < count:
             raise Overloaded("every slot is taken; try again after the time in Retry-After")
+        if self._share and self._held[holder] + count > self._share:
+            raise ClientOverloaded(
+                f"one client may have {self._share} images here at once; wait for answers before "
+                "sending more"
+            )
         slots = [self._hold(self._free.popleft(), model, owner) for _ in range(count)]
+        self._held[holder] += count
         try:
             yield slots
         finally:
+            self._held[holder] -= count
+            if not self._held[holder]:
+                del self._held[holder]
             for slot in slots:
                 self._slots["ticket"][slot.number] = 0  # an engine that has not begun it skips it
                 self._free.append(slot.number)
@@ -205,6 +223,7 @@ class EngineClient:
             DeadlineExceeded: if the deadline passes first.
             EngineCrashed: if an engine died on this image twice.
             NonFiniteOutput: if the network answered with NaN or infinity.
+            DeviceOutOfMemory: if the device has no room even for this image alone.
         """
         now = time.monotonic_ns()
         if deadline <= now:
@@ -221,6 +240,8 @@ class EngineClient:
             raise DeadlineExceeded("the deadline passed while the image waited")
         if outcome == Outcome.NON_FINITE:
             raise NonFiniteOutput("the network's answer for this image is not finite")
+        if outcome == Outcome.OUT_OF_MEMORY:
+            raise DeviceOutOfMemory("the device has no memory left for this image")
         started = int(fields["started"][slot.number])
         inference = Inference(
             id=id_,

@@ -116,6 +116,8 @@ class Outcome(IntEnum):
     """The network answered with NaN or infinity."""
     EXPIRED = 2
     """The deadline had passed before a batch was formed: the device never saw the image."""
+    OUT_OF_MEMORY = 3
+    """The device has no room for the image, not even in a batch of one."""
 
 
 class Deployment(BaseModel):

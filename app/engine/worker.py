@@ -24,9 +24,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from app.engine.gates import GateMemory
@@ -255,8 +256,37 @@ class Worker:
         self._slots["running"][slots] = [job.ticket for job in jobs]
         if not self._flying:
             self._status["busy_since"] = started
-        pending = self._predictors[model].submit([self._arena.image(slot, model) for slot in slots])
-        self._flying.append(Batch(jobs, model, pending, started))
+        images = [self._arena.image(slot, model) for slot in slots]
+        try:
+            pending = self._predictors[model].submit(images)
+        except torch.OutOfMemoryError:
+            self._shrink(model, jobs)
+        else:
+            self._flying.append(Batch(jobs, model, pending, started))
+
+    def _shrink(self, model: int, jobs: list[Job]) -> None:
+        """The device has no room for a batch of these: from now on at most half as many go in.
+
+        They wait again, as the first. An image that does not fit alone is given up. The limit stays
+        lowered: what else the device's memory is used for will most likely be there again.
+        """
+        self._status["busy_since"] = self._flying[0].started if self._flying else 0
+        predictor = self._predictors[model]
+        if predictor.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(jobs) == 1:
+            log.error("the device has no memory for one image")
+            self._slots["outcome"][jobs[0].slot] = Outcome.OUT_OF_MEMORY
+            self._conclude(jobs)
+            return
+        predictor.max_batch = len(jobs) // 2
+        self._status["batch_limit"] = min(p.max_batch for p in self._predictors)
+        log.warning(
+            "the device has no memory for %d images: batches are of %d at most from now on",
+            len(jobs),
+            predictor.max_batch,
+        )
+        self._queue.extendleft(reversed(jobs))
 
     def _finish(self, batch: Batch) -> None:
         """Wait for the device and hand out a batch's answers."""
@@ -315,12 +345,14 @@ def main() -> None:
     try:
         predictors = _load(arena, engine)
     except SetupError as error:
-        status["reason"] = str(error).encode()[:512]
-        status["state"] = EngineState.FAILED
-        sys.exit(EXIT_SETUP)
+        _fail(status, error)
     status["state"] = EngineState.WARMING
-    for predictor in predictors:
-        predictor.warm_up()
+    try:
+        for predictor in predictors:
+            _warm_up(predictor)
+    except SetupError as error:
+        _fail(status, error)
+    status["batch_limit"] = min(predictor.max_batch for predictor in predictors)
     status["epoch"] += 1
     status["reason"] = b""
     status["beat"] = time.monotonic_ns()
@@ -330,9 +362,44 @@ def main() -> None:
         ", ".join(f"{p.manifest.name}/{p.manifest.version}" for p in predictors),
         predictors[0].device,
     )
-    Worker(arena, engine, predictors, listener, sys.stdin.fileno()).run()
+    try:
+        Worker(arena, engine, predictors, listener, sys.stdin.fileno()).run()
+    except Exception:  # whatever the device raises
+        log.exception("the device failed: this engine ends, and a new one takes over what waits")
+        os._exit(1)  # the device may hang whoever takes it down in good order
     status["state"] = EngineState.STOPPED
     os._exit(0)  # nothing is left to save, and torch takes seconds to take itself down
+
+
+def _fail(status: npt.NDArray[np.void], error: SetupError) -> NoReturn:
+    """Leave word of a mistake that starting again does not mend."""
+    status["reason"] = str(error).encode()[:512]
+    status["state"] = EngineState.FAILED
+    sys.exit(EXIT_SETUP)
+
+
+def _warm_up(predictor: Predictor) -> None:
+    """Run every size of batch, and lower the largest until it fits into the device's memory.
+
+    Raises:
+        SetupError: if not even one image does.
+    """
+    while True:
+        try:
+            predictor.warm_up()
+        except torch.OutOfMemoryError as error:
+            manifest = predictor.manifest
+            if predictor.max_batch == 1:
+                raise SetupError(
+                    f"{predictor.device} has no memory for one image of {manifest.name}/"
+                    f"{manifest.version}: end what else uses it, or load fewer models"
+                ) from error
+            predictor.max_batch //= 2
+            log.warning("batches are of %d at most: the device's memory", predictor.max_batch)
+            if predictor.device.type == "cuda":
+                torch.cuda.empty_cache()
+        else:
+            return
 
 
 def _load(arena: Arena, engine: int) -> list[Predictor]:

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,6 +125,26 @@ def test_all_slots_taken_is_429_at_once(tiny_store: Path) -> None:
         assert elapsed < 5, "a refusal must not wait for the engine"
         assert [answer.status_code for _, answer in join()] == [200] * 4
         assert server.metric("gsop_slots", state="used") == 0
+
+
+def test_one_client_cannot_take_every_slot(tiny_store: Path) -> None:
+    with Server(tiny_store, models="tiny", slots=8, slots_per_client=4) as server:
+        server.wait_ready()
+        elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+        with httpx.Client(base_url=server.url, transport=elsewhere, timeout=60) as other:
+            other.get("/healthz")
+            with engine_stopped(server), ThreadPoolExecutor() as pool:
+                join = in_background(send_all(server.url, IMAGES, clients=4, requests=4))
+                eventually(lambda: server.metric("gsop_slots", state="used") == 4)
+                refused = server.http.post("/predict", content=IMAGES[0], headers=PNG)
+                served = pool.submit(other.post, "/predict", content=IMAGES[0], headers=PNG)
+                eventually(lambda: server.metric("gsop_slots", state="used") == 5)
+                os.kill(server.child("app.engine.worker"), signal.SIGCONT)
+                assert served.result().status_code == 200
+        assert (refused.status_code, refused.json()["code"]) == (429, "client_overloaded")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert [answer.status_code for _, answer in join()] == [200] * 4
+        server.predict(IMAGES[0])  # its share is free again
 
 
 def test_what_expires_never_reaches_the_device(server: Server) -> None:

@@ -1,0 +1,85 @@
+"""Predictors that fail in the ways that devices do; ``GSOP_BACKEND=tests.predictors:NAME``.
+
+What they do to an image depends on its first pixel's red, so that a client chooses by what it
+sends.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from app.engine.predictor import Pending, Predictor
+
+ABORT, POISON, NAN, LARGE = 250, 251, 252, 253
+"""First red value of images that end the process, spoil the device, are answered with NaN, and fit
+into no batch. Ordinary images of the tests begin with less."""
+
+FITS = 3
+"""Images that the device of :class:`Cramped` has room for at once."""
+
+SLOW_SECONDS = 0.02
+"""How long a batch of :class:`Slow` takes."""
+
+Images = Sequence[npt.NDArray[np.uint8]]
+
+
+def _marks(images: Images) -> list[int]:
+    return [int(image[0, 0, 0]) for image in images]
+
+
+class Failing(Predictor):
+    """Fails on marked images."""
+
+    def submit(self, images: Images) -> Pending:
+        """As its parent, if no image is marked."""
+        marks = _marks(images)
+        if ABORT in marks:
+            os.abort()
+        if POISON in marks:
+            _poisoned()
+        pending = super().submit(images)
+        for row, mark in enumerate(marks):
+            if mark == NAN:
+                pending.values[row, 1] = float("nan")
+        return pending
+
+
+def _poisoned() -> NoReturn:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+class Cramped(Predictor):
+    """Has room for few images at once, and for a large one never."""
+
+    def submit(self, images: Images) -> Pending:
+        """As its parent, if they fit."""
+        if len(images) > FITS or LARGE in _marks(images):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().submit(images)
+
+    def warm_up(self) -> None:
+        """With one image: so that the first large batch meets the limit while serving."""
+        spec = self.manifest.input
+        self.submit([np.zeros((spec.height, spec.width, 3), np.uint8)]).result()
+
+
+class CrampedFromTheStart(Cramped):
+    """The same, and warms up as usual."""
+
+    def warm_up(self) -> None:
+        """Every size of batch."""
+        Predictor.warm_up(self)
+
+
+class Slow(Predictor):
+    """Takes its time, whatever the batch: a capacity that does not depend on the machine."""
+
+    def submit(self, images: Images) -> Pending:
+        """As its parent, later."""
+        time.sleep(SLOW_SECONDS)
+        return super().submit(images)
