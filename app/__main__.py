@@ -28,7 +28,7 @@ RECIPE_OPTIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except GSoPError as error:
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; what it returns has ``run``, the command as a function of it."""
     parser = argparse.ArgumentParser(
         prog="gsop",
         description="Serve, train and inspect GSoP-ResNets. Every GSOP_* variable of the "

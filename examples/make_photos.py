@@ -27,8 +27,8 @@ MIDDLE = {"flower": 308, "temple": 210}
 """The column, in pixels, that parts what each photograph shows into a left and a right half."""
 
 
-def make_photos(folder: Path) -> None:
-    """Write all images under ``folder``."""
+def make_photos(folder: Path, *, train: int = TRAIN, val: int = VAL) -> None:
+    """Write all images under ``folder``: so many of each class in each part."""
     photographs = {
         "flower": Image.fromarray(load_sample_image("flower.jpg")),
         "temple": Image.fromarray(load_sample_image("china.jpg")),
@@ -40,7 +40,7 @@ def make_photos(folder: Path) -> None:
         "shapes": shapes,
     }
     for number, (label, make) in enumerate(makers.items()):
-        for part, count in (("train", TRAIN), ("val", VAL)):
+        for part, count in (("train", train), ("val", val)):
             place = folder / part / label
             place.mkdir(parents=True, exist_ok=True)
             for index in range(count):

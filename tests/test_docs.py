@@ -1,14 +1,21 @@
 """The documents keep up with the code."""
 
 import re
+import runpy
+import shlex
+from pathlib import Path
 
 import pytest
 
+from app.__main__ import make_parser
 from app.errors import GSoPError, SetupError
 from app.settings import Settings
+from app.train.data.spec import DataSpec
+from app.train.overrides import find_recipe
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -36,13 +43,35 @@ def test_readme_tells_every_error_code() -> None:
         assert f"`{code}`" in README
 
 
-@pytest.mark.parametrize(
-    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
-)
-def test_links_between_documents_hold(path: object) -> None:
-    from pathlib import Path
-
-    assert isinstance(path, Path)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_links_between_documents_hold(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_the_commands_in_the_documents_are_commands(path: Path) -> None:
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```(sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for kind, block in blocks:
+        prompt = r"\$ .*" if kind == "console" else ".*"
+        for called in re.findall(rf"^{prompt}\b(?:gsop|-m app) ([a-z].*)", block, re.MULTILINE):
+            arguments = shlex.split(called, comments=True)
+            end = next((i for i, a in enumerate(arguments) if a in ("|", ">", "&")), None)
+            make_parser().parse_args(arguments[:end])
+
+
+def test_the_photographs_to_try_training_on_can_be_trained_on(tmp_path: Path) -> None:
+    make_photos = runpy.run_path(str(ROOT / "examples" / "make_photos.py"))["make_photos"]
+    for copy in ("a", "b"):
+        make_photos(tmp_path / copy, train=2, val=1)
+    recipe = find_recipe("small").model_copy(
+        update={"data": DataSpec(kind="folder", path=tmp_path / "a")}
+    )
+    opened = recipe.open_data()
+    assert opened.labels == ("flower", "handwriting", "shapes", "temple")
+    assert (len(opened), len(opened.held_out())) == (8, 4)
+    for file in sorted((tmp_path / "a").rglob("*.jpg")):
+        again = tmp_path / "b" / file.relative_to(tmp_path / "a")
+        assert file.read_bytes() == again.read_bytes()
