@@ -64,7 +64,7 @@ async def attention(
     response_model=AttentionRecord,
     responses={
         200: {"content": {"image/png": _BINARY, rendering.NPZ: _BINARY}},
-        **documented(UnknownPrediction, NotAcceptable, NotReady),
+        **documented(UnknownPrediction, NotAcceptable, InvalidParameter, NotReady),
     },
 )
 async def attention_of(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from app.api.problems import documented
 from app.api.schemas import GateHeader, Model, ModelList, ModelSummary, ModelVersion
 from app.api.service import Service, ServiceDep
-from app.errors import UnknownModel
+from app.errors import InvalidParameter, UnknownModel
 from app.store.catalog import StoredVersion, list_versions
 
 router = APIRouter(tags=["models"])
@@ -24,7 +24,11 @@ def models(service: ServiceDep) -> ModelList:
     return ModelList(models=[_summary(service, version) for version in stored])
 
 
-@router.get("/models/{name}", summary="All versions of a model", responses=documented(UnknownModel))
+@router.get(
+    "/models/{name}",
+    summary="All versions of a model",
+    responses=documented(UnknownModel, InvalidParameter),
+)
 def model(name: Annotated[str, Path(max_length=64)], service: ServiceDep) -> Model:
     """Everything that the manifests of a model's versions say."""
     stored = list_versions(service.settings.model_store)

@@ -1,0 +1,90 @@
+"""What is fuzzed: each target takes any bytes, and only an error of our own may come out.
+
+The seeds are made, not kept; what fuzzing found beyond them lies in ``tests/fuzz/corpus/TARGET``.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+
+from app.api.bodies import BodyMemory, read_images
+from app.api.negotiation import choose
+from app.errors import ImageTooLarge, InvalidImage, NotAcceptable, RequestError
+from app.images import decode
+from tests.chaos.shots import FORM, form, good_images
+from tests.imagery import bombs, encode, exif, input_spec, not_images, picture, ycck_jpeg
+
+CORPUS = Path(__file__).parent / "corpus"
+SPEC = input_spec(24, 16, 32)
+MAX_PIXELS = 100_000
+"""Few, so that little time goes into pixels."""
+
+
+def images(data: bytes) -> None:
+    """``app.images``: a file of any format."""
+    with contextlib.suppress(InvalidImage, ImageTooLarge):
+        assert decode(data, SPEC, max_pixels=MAX_PIXELS).shape == (24, 16, 3)
+
+
+def bodies(data: bytes) -> None:
+    """``app.api.bodies``: the Content-Type, a line feed, and the body, in pieces."""
+    kind, _, body = data.partition(b"\n")
+    pieces = [body[at : at + 1000] for at in range(0, len(body), 1000)] or [b""]
+    messages = iter(
+        {"type": "http.request", "body": piece, "more_body": number + 1 < len(pieces)}
+        for number, piece in enumerate(pieces)
+    )
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def read() -> list[bytes]:
+        request = Request({"type": "http", "headers": [(b"content-type", kind)]}, receive)
+        memory = BodyMemory(100_000)
+        with memory.share() as share:
+            return await read_images(request, share, max_bytes=50_000, max_images=4, seconds=60)
+
+    with contextlib.suppress(RequestError):
+        assert 1 <= len(asyncio.run(read())) <= 4
+
+
+def accept(data: bytes) -> None:
+    """``app.api.negotiation``: an Accept header."""
+    offers = ("application/json", "image/png")
+    with contextlib.suppress(NotAcceptable):
+        assert choose(data.decode("latin-1"), offers) in offers
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"images": images, "bodies": bodies, "accept": accept}
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    """What fuzzing begins with: made here, and kept from earlier runs."""
+    match target:
+        case "images":
+            yield from good_images()
+            yield from bombs(1000).values()
+            yield from not_images().values()
+            yield encode(picture(8, 8), "JPEG", exif=exif(6))
+            yield encode(picture(8, 8), "PNG", "RGBA")
+            yield encode(picture(8, 8), "PNG", "P")
+            yield encode(picture(8, 8), "WEBP", quality=50)
+            yield ycck_jpeg(picture(8, 8))
+        case "bodies":
+            image = good_images()[0]
+            yield b"image/png\n" + image
+            yield f"{FORM}\n".encode() + form([("image", image), ("note", b"x")])
+            text = json.dumps({"image": base64.b64encode(image).decode()})
+            yield f"application/json\n{text}".encode()
+            yield b'application/json; charset="utf-8"\n{"image": "data:image/png;base64,aaaa"}'
+        case "accept":
+            yield b"image/png, application/json;q=0.5, */*;q=0.1"
+            yield b'text/html;level=1;q="x", image/*'
+    for file in sorted((CORPUS / target).glob("*")):
+        yield file.read_bytes()
