@@ -8,6 +8,7 @@ be read-only, and writing to one would block the event loop).
 import asyncio
 import base64
 import binascii
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 from app.errors import BodyTimeout, BodyTooLarge, Overloaded, RequestError, UnsupportedMediaType
+
+# Its warnings quote the body, and everybody could fill the log with them.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 FIELD = "image"
 """The multipart field, and the JSON member, that holds an image."""

@@ -44,6 +44,16 @@ def test_a_request_is_found_by_its_id(server: Server) -> None:
     assert (line["route"], line["method"], line["status"]) == ("/models/{name}", "GET", 200)
 
 
+@pytest.mark.parametrize(
+    "body", [b"no boundary at all", b"--edge\r\nX\xf4: y\r\n\r\n", b"--edge--\r\n" + b"z" * 99]
+)
+def test_parsers_log_nothing_of_a_body(body: bytes, server: Server) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=edge", "X-Request-Id": "a-form"}
+    assert server.http.post("/predict", content=body, headers=form).status_code == 400
+    said = eventually(lambda: [line for line in lines(server) if line["request_id"] == "a-form"])
+    assert {line["message"] for line in said} == {"a request was answered"}
+
+
 def test_nothing_that_a_client_sent_is_logged(server: Server) -> None:
     requests: list[dict[str, Any]] = [
         {"url": f"/attention/{SECRET}", "method": "GET"},
