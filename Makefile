@@ -8,7 +8,7 @@ PEERS := gsop mosec-stages mosec-one litserve litserve-2 ray ray-2 fastapi fasta
 	pytriton pytriton-1ms
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench bench-peers chaos train clean
+.PHONY: help install serve test lint format bench bench-peers chaos fuzz train clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,11 @@ bench-peers: install  ## the same with other servers beside it, which it install
 
 chaos: install  ## try to break what is promised; minutes
 	$(BIN)/python -m tests.chaos.attack --requests 20000
+	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/api/test_openapi_fuzz.py
+
+fuzz: install  ## look for inputs that break a parser or decoder, for minutes; keep what was found
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds 120 --keep
 
 train: install  ## train the default model again, as the next version
 	$(BIN)/python -m app train --recipe digits --output runs/digits

@@ -64,8 +64,8 @@ def accept(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {"images": images, "bodies": bodies, "accept": accept}
 
 
-def seeds(target: str) -> Iterator[bytes]:
-    """What fuzzing begins with: made here, and kept from earlier runs."""
+def seeds(target: str, *, corpus: bool = True) -> Iterator[bytes]:
+    """What fuzzing begins with: made here, and, with ``corpus``, kept from earlier runs."""
     match target:
         case "images":
             yield from good_images()
@@ -86,5 +86,6 @@ def seeds(target: str) -> Iterator[bytes]:
         case "accept":
             yield b"image/png, application/json;q=0.5, */*;q=0.1"
             yield b'text/html;level=1;q="x", image/*'
-    for file in sorted((CORPUS / target).glob("*")):
-        yield file.read_bytes()
+    if corpus:
+        for file in sorted((CORPUS / target).glob("*")):
+            yield file.read_bytes()
