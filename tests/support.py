@@ -187,10 +187,14 @@ class Server:
         """Pid and command line of every process below the server's."""
         return descendants(self.process.pid)
 
-    def child(self, module: str) -> int:
-        """Pid of the one child that runs ``module``."""
-        (pid,) = [pid for pid, command in self.descendants().items() if module in command]
+    def child(self, name: str) -> int:
+        """Pid of the one child whose command line or name holds ``name``."""
+        (pid,) = [pid for pid, command in self.descendants().items() if name in command]
         return pid
+
+    def engine(self, number: int = 0) -> int:
+        """Pid of an engine."""
+        return self.child(f"gsop-engine-{number}")
 
 
 def descendants(root: int) -> dict[int, str]:
@@ -202,6 +206,7 @@ def descendants(root: int) -> dict[int, str]:
         try:
             stat = (entry / "stat").read_text()
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            command += (entry / "comm").read_text().strip()  # what a forked process calls itself
         except (FileNotFoundError, ProcessLookupError):
             continue
         pid = int(entry.name)

@@ -111,6 +111,7 @@ class EngineClient:
 
     def __init__(self, arena: Arena, front: int) -> None:
         self.arena = arena
+        self._front = front
         self.meter = Meter.of_front(arena, front)
         self.models = [LoadedModel(i, m) for i, m in enumerate(arena.deployment.manifests)]
         self._slots = arena.slots
@@ -129,6 +130,7 @@ class EngineClient:
     async def __aenter__(self) -> Self:
         for link in self._links:
             await link.open()
+        self.arena.fronts["serving"][self._front] = True
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,7 +4,7 @@ Every process of the service maps it. It holds what is known before any request 
 :class:`Deployment`), the state of each engine, the slots with their pixels and answers, and the
 counters behind ``/metrics``::
 
-    | deployment (JSON) | service | engines | slots | counters | inputs | outputs |
+    | deployment (JSON) | service | fronts | engines | slots | counters | inputs | outputs |
 
 The memory is a ``memfd`` (elsewhere an unlinked temporary file): it is no file in ``/dev/shm``, so
 a container's limit there does not matter, and it is gone when the last process is, however it died.
@@ -40,6 +40,12 @@ SERVICE = np.dtype(
     [
         ("phase", np.uint8),  # Phase; written by the supervisor
         ("beat", np.uint64),  # monotonic ns of the supervisor's last round
+    ],
+    align=True,
+)
+FRONT = np.dtype(
+    [
+        ("serving", np.bool_),  # it takes requests; by the front, taken back by the supervisor
     ],
     align=True,
 )
@@ -174,6 +180,7 @@ class Arena:
         fd: file descriptor of the memory, to be inherited by children.
         deployment: what the service is.
         service: a single :data:`SERVICE` record, shape ``()``.
+        fronts: ``(fronts,)`` :data:`FRONT` records.
         engines: ``(engines,)`` :data:`ENGINE` records.
         slots: ``(slots,)`` :data:`SLOT` records.
         counters: ``(fronts + engines, counters)`` float64; each process adds to its own row, and
@@ -188,6 +195,7 @@ class Arena:
         engines, slots = deployment.engines, deployment.settings.slots
         regions: list[tuple[npt.DTypeLike, tuple[int, ...]]] = [
             (SERVICE, ()),
+            (FRONT, (deployment.fronts,)),
             (ENGINE, (engines,)),
             (SLOT, (slots,)),
             (np.float64, (deployment.fronts + engines, deployment.counters)),
@@ -206,7 +214,8 @@ class Arena:
             np.ndarray(shape, dtype, memory, offset)
             for (dtype, shape), offset in zip(regions, offsets, strict=True)
         ]
-        self.service, self.engines, self.slots, self.counters, self.inputs, self.outputs = views
+        self.service, self.fronts, self.engines, self.slots, self.counters = views[:5]
+        self.inputs, self.outputs = views[5:]
 
     @classmethod
     def create(cls, deployment: Deployment) -> Self:

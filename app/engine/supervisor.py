@@ -20,6 +20,7 @@ from typing import Self
 
 from app.engine.messages import address_prefix, listen
 from app.engine.metrics import COUNTERS
+from app.engine.nursery import Nursery, Process
 from app.engine.slots import EXIT_SETUP, Arena, Deployment, EngineState, Phase
 from app.settings import Settings
 from app.store.manifest import Manifest
@@ -29,9 +30,6 @@ log = logging.getLogger("gsop.supervisor")
 BEAT_SECONDS = 0.5
 LEAVE_SECONDS = 5.0
 """How long an engine may take to leave once nothing waits for it."""
-
-WELL_SECONDS = 5.0
-"""A front that lived this long had been well."""
 
 BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Pause before a child is started again, by how often in a row it died before it was well."""
@@ -50,26 +48,23 @@ class Child:
     def __init__(
         self,
         name: str,
-        command: Sequence[str],
-        descriptors: Sequence[int],
-        on_death: Callable[[int, float], bool],
+        spawn: Callable[[], Process],
+        on_death: Callable[[int], bool],
     ) -> None:
         """Prepare.
 
         Args:
             name: for the log.
-            command: what to run.
-            descriptors: file descriptors that it inherits.
-            on_death: is told the exit status and how many seconds the process lived; says whether
-                it had been well, in which case it is started again at once.
+            spawn: starts it; its standard input is its lifeline.
+            on_death: is told the exit status; says whether the process had been well, in which
+                case it is started again at once.
         """
         self.name = name
-        self._command = command
-        self._descriptors = descriptors
+        self._start_process = spawn
         self._on_death = on_death
         self._retired = threading.Event()
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
 
     def start(self) -> None:
@@ -105,32 +100,30 @@ class Child:
 
     def _watch(self) -> None:
         failures = 0
-        while process := self._spawn():
-            born = time.monotonic()
-            status = process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
-            if self._retired.is_set():
-                return
-            was_well = self._on_death(status, time.monotonic() - born)
-            if self._retired.is_set():
-                return
+        while not self._retired.is_set():
+            try:
+                process = self._spawn()
+            except OSError as error:  # no memory, no processes or descriptors left
+                end, was_well = str(error), False
+            else:
+                if process is None:
+                    return
+                status = process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
+                if self._retired.is_set():
+                    return
+                end, was_well = describe_exit(status), self._on_death(status)
             failures = 0 if was_well else failures + 1
             pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
-            log.error(
-                "%s ended (%s); next start in %.1f s", self.name, describe_exit(status), pause
-            )
+            log.error("%s ended (%s); next start in %.1f s", self.name, end, pause)
             self._retired.wait(pause)
 
-    def _spawn(self) -> subprocess.Popen[bytes] | None:
+    def _spawn(self) -> Process | None:
         with self._lock:
             if self._retired.is_set():
                 return None
-            # A group of its own: a terminal's Ctrl-C reaches the supervisor alone, which then
-            # stops its children in the right order.
-            self._process = subprocess.Popen(  # noqa: S603  # our own command
-                self._command, stdin=subprocess.PIPE, pass_fds=self._descriptors, process_group=0
-            )
+            self._process = self._start_process()
             return self._process
 
 
@@ -154,6 +147,7 @@ class Supervisor:
         )
         self.failure: str | None = None
         self._settings = settings
+        self._nursery = Nursery()
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._engines: list[Child] = []
@@ -182,11 +176,9 @@ class Supervisor:
         for engine in range(self.arena.deployment.engines):
             listener = listen(self.arena.deployment.engine_address(engine))
             self._listeners.append(listener)
-            fds = (self.arena.fd, listener.fileno())
             child = Child(
                 f"engine {engine}",
-                [sys.executable, "-m", "app.engine.worker", str(fds[0]), str(engine), str(fds[1])],
-                fds,
+                partial(self._nursery.fork, engine, self.arena.fd, listener.fileno()),
                 partial(self._engine_died, engine),
             )
             self._engines.append(child)
@@ -199,9 +191,8 @@ class Supervisor:
             fds = (self.arena.fd, listener.fileno())
             child = Child(
                 f"front {front}",
-                [*command, str(fds[0]), str(front), str(fds[1])],
-                fds,
-                lambda _, lived: lived > WELL_SECONDS,
+                partial(_run, [*command, str(fds[0]), str(front), str(fds[1])], fds),
+                partial(self._front_died, front),
             )
             self._fronts.append(child)
             child.start()
@@ -229,6 +220,7 @@ class Supervisor:
         # Only now: what was in flight needed the engines, and their successors if they died.
         clean &= self._end(self._engines, Child.end_lifeline, LEAVE_SECONDS)
         self._fronts, self._engines = [], []
+        self._nursery.close()
         return clean
 
     @staticmethod
@@ -254,7 +246,7 @@ class Supervisor:
                     log.error("engine %d hangs in a batch and is killed", engine)
                     self._engines[engine].signal(signal.SIGKILL)
 
-    def _engine_died(self, engine: int, status: int, _lived: float) -> bool:
+    def _engine_died(self, engine: int, status: int) -> bool:
         record = self.arena.engines[engine : engine + 1]
         was_ready = record["state"] == EngineState.READY
         if status == EXIT_SETUP and not record["epoch"]:
@@ -267,3 +259,16 @@ class Supervisor:
         record["busy_since"] = 0
         record["restarts"] += 1
         return bool(was_ready)
+
+    def _front_died(self, front: int, _status: int) -> bool:
+        was_well = bool(self.arena.fronts["serving"][front])
+        self.arena.fronts["serving"][front] = False
+        return was_well
+
+
+def _run(command: Sequence[str], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    # A group of its own: a terminal's Ctrl-C reaches the supervisor alone, which then stops its
+    # children in the right order.
+    return subprocess.Popen(  # noqa: S603  # our own command
+        command, stdin=subprocess.PIPE, pass_fds=descriptors, process_group=0
+    )

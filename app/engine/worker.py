@@ -327,14 +327,13 @@ class Worker:
             self._send(peer, b"".join(parts))
 
 
-def main() -> None:
-    """Run the engine that the supervisor asks for: ``worker.py ARENA_FD ENGINE LISTENER_FD``.
+def main(arena_fd: int, engine: int, listener_fd: int) -> None:
+    """Be the engine of that number, in a process of the nursery.
 
     Standard input is the lifeline: its end means that the supervisor stopped or died.
     """
-    arena = Arena.attach(int(sys.argv[1]))
-    engine = int(sys.argv[2])
-    listener = socket.socket(fileno=int(sys.argv[3]))
+    arena = Arena.attach(arena_fd)
+    listener = socket.socket(fileno=listener_fd)
     # The supervisor alone decides when an engine stops: fronts may still wait for it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -424,7 +423,3 @@ def _load(arena: Arena, engine: int) -> list[Predictor]:
             )
         predictors.append(backend(manifest, model, device=device, dtype=dtype, max_batch=max_batch))
     return predictors
-
-
-if __name__ == "__main__":
-    main()

@@ -54,7 +54,7 @@ def check_answers(
 @contextmanager
 def engine_stopped(server: Server) -> Iterator[None]:
     """The engine stands still, as a busy device would."""
-    engine = server.child("app.engine.worker")
+    engine = server.engine()
     os.kill(engine, signal.SIGSTOP)
     try:
         yield
@@ -82,7 +82,7 @@ def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
     epoch = server.metric("gsop_engine_epoch")
     join = in_background(send_all(server.url, IMAGES, clients=64, requests=2000))
     eventually(lambda: server.metric("gsop_batch_size_sum") > 300)
-    os.kill(server.child("app.engine.worker"), signal.SIGKILL)
+    os.kill(server.engine(), signal.SIGKILL)
     eventually(lambda: server.http.get("/readyz").status_code == 503)
     assert server.http.get("/healthz").status_code == 200
     eventually(lambda: server.http.get("/readyz").status_code == 200, 120)
@@ -94,9 +94,28 @@ def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
     assert server.metric("gsop_resent_total") > 0
 
 
+def test_no_request_fails_when_the_nursery_is_killed(server: Server) -> None:
+    expected = alone(server)
+    engine = server.engine()
+    join = in_background(send_all(server.url, IMAGES, clients=16, requests=600))
+    eventually(lambda: server.metric("gsop_batch_size_sum") > 100)
+    (nursery,) = [
+        pid
+        for pid, command in server.descendants().items()
+        if "app.engine.nursery" in command and pid != engine
+    ]
+    os.kill(nursery, signal.SIGKILL)
+    answers = join()
+    assert len(answers) == 600
+    check_answers(answers, expected)
+    assert server.engine() != engine
+    assert not Path(f"/proc/{engine}").exists()
+
+
 def test_sigterm_answers_what_is_in_flight(server: Server) -> None:
     below = server.descendants()
-    assert len([command for command in below.values() if "app.decoder" not in command]) == 2
+    others = [command for command in below.values() if "app.decoder" not in command]
+    assert len(others) == 3, "a front, the nursery and its engine"
     with engine_stopped(server):
         join = in_background(send_all(server.url, IMAGES, clients=20, requests=20))
         eventually(lambda: server.metric("gsop_slots", state="used") == 20)
@@ -139,7 +158,7 @@ def test_one_client_cannot_take_every_slot(tiny_store: Path) -> None:
                 refused = server.http.post("/predict", content=IMAGES[0], headers=PNG)
                 served = pool.submit(other.post, "/predict", content=IMAGES[0], headers=PNG)
                 eventually(lambda: server.metric("gsop_slots", state="used") == 5)
-                os.kill(server.child("app.engine.worker"), signal.SIGCONT)
+                os.kill(server.engine(), signal.SIGCONT)
                 assert served.result().status_code == 200
         assert (refused.status_code, refused.json()["code"]) == (429, "client_overloaded")
         assert int(refused.headers["Retry-After"]) >= 1
