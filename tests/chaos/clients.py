@@ -1,0 +1,176 @@
+"""Clients that send without pause and know what each answer must be."""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from tests.support import Server
+
+ANSWER_SECONDS = 60.0
+"""A request that is not answered by then has been lost."""
+
+PAUSE_SECONDS = 0.05
+"""Before the next try where nobody takes the connection."""
+
+Scores = dict[str, float]
+Where = tuple[str, int]
+
+
+def where(url: str) -> Where:
+    """Host and port of a URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 80
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
+    """Status and body of one answer, and whether the server closes the connection after it."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    fields = dict(line.partition(b":")[::2] for line in head.split(b"\r\n")[1:])
+    body = await reader.readexactly(int(fields[b"content-length"]))
+    return int(head.split()[1]), body, fields.get(b"connection", b"").strip() == b"close"
+
+
+def scores(answer: dict[str, Any]) -> Scores:
+    """Label → probability of an answer to one image."""
+    return {entry["label"]: entry["probability"] for entry in answer["predictions"]}
+
+
+def same(some: Scores, others: Scores) -> bool:
+    """Whether all that ``some`` lists is in ``others`` with the same probability."""
+    return all(abs(others[label] - probability) < 1e-4 for label, probability in some.items())
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request and what it must be answered.
+
+    Attributes:
+        data: the request's bytes.
+        expected: for each image in it, its scores when nothing else is asked.
+    """
+
+    data: bytes
+    expected: tuple[Scores, ...]
+
+
+def questions(server: Server, images: Sequence[bytes]) -> list[Question]:
+    """One request an image; the right answers are asked for here, in peace."""
+    from tests.chaos.shots import request
+
+    return [
+        Question(request(image), (scores(server.predict(image, top_k=10)),)) for image in images
+    ]
+
+
+@dataclass
+class Tally:
+    """What became of the requests.
+
+    Attributes:
+        right: answered as they must be.
+        statuses: of all answers.
+        wrong: answers of 200 that say something else, in words.
+        broken: local ports of connections that ended with a request on them.
+        unreachable: times that nobody took a connection.
+        seconds: the longest that an answer took.
+    """
+
+    right: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    broken: list[int] = field(default_factory=list)
+    unreachable: int = 0
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> str:
+        """All that is no right answer, in words; empty if there is nothing."""
+        bad = {status: n for status, n in self.statuses.items() if status != 200}
+        parts = {"status": bad, "wrong": self.wrong[:3], "broken": len(self.broken)}
+        parts["unreachable"] = self.unreachable
+        return ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+
+
+class Load:
+    """A closed loop in a thread of its own. A context manager: its end is the clients' end."""
+
+    def __init__(self, url: str, asked: Sequence[Question], clients: int) -> None:
+        self.tally = Tally()
+        self._where = where(url)
+        self._asked = asked
+        self._clients = clients
+        self._ended = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._thread.join()
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._clients):
+                group.create_task(self._client(number))
+
+    async def _client(self, number: int) -> None:
+        while not self._ended:
+            try:
+                reader, writer = await asyncio.open_connection(*self._where)
+            except OSError:
+                self.tally.unreachable += 1
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            try:
+                number = await self._talk(reader, writer, number)
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> int:
+        """Ask on one connection until it ends; the number of the next question."""
+        port = writer.get_extra_info("sockname")[1]
+        while not self._ended:
+            question = self._asked[number % len(self._asked)]
+            number += 1
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    writer.write(question.data)
+                    status, body, closes = await read_answer(reader)
+            except (OSError, asyncio.IncompleteReadError):  # TimeoutError is one
+                self.tally.broken.append(port)
+                return number
+            self.tally.seconds = max(self.tally.seconds, time.monotonic() - began)
+            self._judge(question, status, body)
+            if closes:
+                return number
+        return number
+
+    def _judge(self, question: Question, status: int, body: bytes) -> None:
+        self.tally.statuses[status] += 1
+        if status != 200:
+            if len(self.tally.wrong) < 10:
+                self.tally.wrong.append(f"{status} {body[:200]!r}")
+            return
+        answer = json.loads(body)
+        parts = [part["prediction"] for part in answer.get("results", ())] or [answer]
+        if len(parts) == len(question.expected) and all(
+            part and same(scores(part), expected)
+            for part, expected in zip(parts, question.expected, strict=True)
+        ):
+            self.tally.right += 1
+        elif len(self.tally.wrong) < 10:
+            self.tally.wrong.append(f"wrong {body[:200]!r}")
