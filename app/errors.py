@@ -165,7 +165,7 @@ class EngineError(GSoPError):
 
 
 class EngineCrashed(EngineError):
-    """The engine died on this request, in a batch and then alone."""
+    """Engines died on this request, in a batch and then twice alone."""
 
     status, code, title = 500, "engine_crashed", "Engine crashed"
 

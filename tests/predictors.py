@@ -81,5 +81,7 @@ class Slow(Predictor):
 
     def submit(self, images: Images) -> Pending:
         """As its parent, later."""
-        time.sleep(SLOW_SECONDS)
-        return super().submit(images)
+        end = time.monotonic() + SLOW_SECONDS
+        pending = super().submit(images)
+        time.sleep(max(0.0, end - time.monotonic()))
+        return pending

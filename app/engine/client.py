@@ -223,7 +223,7 @@ class EngineClient:
 
         Raises:
             DeadlineExceeded: if the deadline passes first.
-            EngineCrashed: if an engine died on this image twice.
+            EngineCrashed: if engines died on this image, at last twice when it was alone.
             NonFiniteOutput: if the network answered with NaN or infinity.
             DeviceOutOfMemory: if the device has no room even for this image alone.
         """
@@ -239,7 +239,7 @@ class EngineClient:
         await self._await_answer(slot, (deadline - now) / 1e9)
         outcome = fields["outcome"][slot.number]
         if outcome == Outcome.EXPIRED:
-            raise DeadlineExceeded("the deadline passed while the image waited")
+            raise DeadlineExceeded("the image could not be answered before the deadline")
         if outcome == Outcome.NON_FINITE:
             raise NonFiniteOutput("the network's answer for this image is not finite")
         if outcome == Outcome.OUT_OF_MEMORY:

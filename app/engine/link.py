@@ -23,9 +23,9 @@ from app.errors import DeadlineExceeded, EngineCrashed, NotReady
 
 log = logging.getLogger("gsop.front")
 
-MAX_CRASHES = 2
+MAX_CRASHES = 3
 """An image on which engines died this often is given up: the first time others were in its batch,
-the second time it was alone."""
+then it was alone. Once alone may be chance, if somebody kills engines; twice is not."""
 
 RETRY_SECONDS = 0.2
 
@@ -191,7 +191,7 @@ class EngineLink(asyncio.Protocol):
             waiter.crashes += 1
             self._arena.slots["running"][waiter.slot] = 0
             if waiter.crashes >= MAX_CRASHES:
-                waiter.fail(EngineCrashed("the engine died on this image, twice"))
+                waiter.fail(EngineCrashed("engines died on this image again and again"))
                 return
         self._meter.count(RESENT)
         self._resend(waiter)

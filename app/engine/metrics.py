@@ -108,8 +108,8 @@ STAGE_SECONDS = Family(
 BATCH_SIZE = Family("gsop_batch_size", "Images in a batch.", buckets=BATCHES)
 SKIPPED = Family(
     "gsop_skipped",
-    "Slots that never reached the device.",
-    (("reason", ("expired", "cancelled")),),
+    "Slots that never reached the device (late: their batch would have ended after the deadline).",
+    (("reason", ("expired", "late", "cancelled")),),
 )
 RESENT = Family("gsop_resent", "Slots sent again because their engine died.")
 DECODERS_LOST = Family(

@@ -121,7 +121,7 @@ class Outcome(IntEnum):
     NON_FINITE = 1
     """The network answered with NaN or infinity."""
     EXPIRED = 2
-    """The deadline had passed before a batch was formed: the device never saw the image."""
+    """The deadline would have passed before a batch's end: the device never saw the image."""
     OUT_OF_MEMORY = 3
     """The device has no room for the image, not even in a batch of one."""
 

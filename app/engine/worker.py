@@ -6,9 +6,9 @@ One thread, one loop, no polling::
               (drained when the device is free)
 
 A batch is formed at the last moment, from whatever waits when the device can take it: no timer
-holds a request back, and a busy device makes the batches grow by itself. What has expired or was
-given up is skipped here, so the device never sees it. On CUDA two batches are in flight, so the
-bookkeeping of one happens while the device computes the next.
+holds a request back, and a busy device makes the batches grow by itself. What has expired, was
+given up, or would expire before its batch's end is skipped here, so the device never sees it. On
+CUDA two batches are in flight: the bookkeeping of one happens while the device computes the next.
 
 An exception out of a forward pass ends the process: after a CUDA error nothing that the device says
 can be trusted. The supervisor starts a successor and the fronts send again what they wait for.
@@ -41,6 +41,7 @@ from app.engine.messages import (
     pack_reply,
 )
 from app.engine.metrics import BATCH_SIZE, SKIPPED, Meter
+from app.engine.pace import Pace
 from app.engine.predictor import (
     DEFAULT_MAX_BATCH,
     Pending,
@@ -132,6 +133,7 @@ class Worker:
         self._lifeline = lifeline
         self._listener = listener
         self._selector = selectors.DefaultSelector()
+        self._paces = [Pace(p.max_batch) for p in predictors]
         records = arena.deployment.settings.attention_records
         self.memories = [
             GateMemory(p.manifest.config.num_classes, p.manifest.gate_size, records)
@@ -145,7 +147,7 @@ class Worker:
         self._selector.register(self._lifeline, selectors.EVENT_READ)
         with self._selector:
             while self._receive():
-                while len(self._flying) < self._depth and (batch := self._next_batch()):
+                while self._has_room() and (batch := self._next_batch()):
                     self._launch(*batch)
                 if self._flying:
                     self._finish(self._flying.popleft())
@@ -215,6 +217,11 @@ class Worker:
 
     # ── batches ──────────────────────────────────────────────────────────────────────────────
 
+    def _has_room(self) -> bool:
+        if any(batch.jobs[0].alone for batch in self._flying):
+            return False  # or an engine that dies now would be laid to both
+        return len(self._flying) < self._depth
+
     def _next_batch(self) -> tuple[int, list[Job]] | None:
         """Take from the queue what goes into the next batch: one model's slots, oldest first.
 
@@ -231,6 +238,9 @@ class Worker:
                 continue
             its_model = int(self._slots["model"][job.slot])
             if not jobs:
+                if job.alone and self._flying:
+                    self._queue.appendleft(job)
+                    break
                 model = its_model
                 limit = 1 if job.alone else self._predictors[model].max_batch
             elif its_model != model or job.alone:
@@ -244,12 +254,26 @@ class Worker:
         if self._slots["ticket"][job.slot] != job.ticket:
             self._meter.count(SKIPPED, "cancelled")
             return False
-        if self._slots["deadline"][job.slot] <= now:
-            self._meter.count(SKIPPED, "expired")
+        deadline = int(self._slots["deadline"][job.slot])
+        if deadline <= now or self._would_be_late(job, deadline - now):
+            self._meter.count(SKIPPED, "expired" if deadline <= now else "late")
             self._slots["outcome"][job.slot] = Outcome.EXPIRED
             self._conclude([job])
             return False
         return True
+
+    def _would_be_late(self, job: Job, left_ns: int) -> bool:
+        """Whether the device would compute an answer that nobody waits for any more.
+
+        Under overload the oldest that waits is always about to expire: to begin it would waste the
+        device, and with short deadlines no request would ever be answered. The last in the queue is
+        tried whatever is expected, so an expectation that has become wrong is found out.
+        """
+        if not self._queue:
+            return False
+        model = int(self._slots["model"][job.slot])
+        size = 1 if job.alone else min(self._predictors[model].max_batch, 1 + len(self._queue))
+        return left_ns < self._paces[model].expect(size)
 
     def _launch(self, model: int, jobs: list[Job]) -> None:
         slots, started = [job.slot for job in jobs], time.monotonic_ns()
@@ -272,6 +296,7 @@ class Worker:
         """
         self._status["busy_since"] = self._flying[0].started if self._flying else 0
         predictor = self._predictors[model]
+        self._slots["running"][[job.slot for job in jobs]] = 0  # the next death is not theirs
         if predictor.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(jobs) == 1:
@@ -298,7 +323,9 @@ class Worker:
         self._arena.outputs[slots, : values.shape[1]] = values
         self._slots["outcome"][slots] = np.where(finite, Outcome.OK, Outcome.NON_FINITE)
         self._slots["started"][slots] = batch.started
-        self._slots["finished"][slots] = time.monotonic_ns()
+        finished = time.monotonic_ns()
+        self._slots["finished"][slots] = finished
+        self._paces[batch.model].learn(len(jobs), finished - batch.started)
         self._slots["batch"][slots] = len(jobs)
         ids = [bytes(id_).decode() for id_ in self._slots["id"][slots]]
         top_k = self._slots["top_k"][slots].tolist()

@@ -39,8 +39,8 @@ def test_an_image_that_kills_the_engine_fails_alone(failing: Server, mark: int) 
     answers = join()
     assert len(answers) == 200
     check_answers(answers, expected)
-    # It died with others, and once more with nobody beside the marked image.
-    eventually(lambda: failing.metric("gsop_engine_epoch") == epoch + 2, 60)
+    # It died with others, and twice more with nobody beside the marked image.
+    eventually(lambda: failing.metric("gsop_engine_epoch") == epoch + 3, 60)
     if mark == POISON:
         assert "the device failed" in "".join(failing.log)
         assert "illegal memory access" in "".join(failing.log)

@@ -161,7 +161,7 @@ def test_what_was_running_is_sent_again_alone(arena: Arena) -> None:
     run(arena, script)
 
 
-def test_an_image_that_kills_two_engines_is_given_up_and_others_live(arena: Arena) -> None:
+def test_an_image_that_kills_engines_is_given_up_and_others_live(arena: Arena) -> None:
     async def script(client: EngineClient, engine: ScriptedEngine) -> None:
         poison = asyncio.create_task(infer(client))
         engine.begin(await engine.receive())
@@ -169,14 +169,17 @@ def test_an_image_that_kills_two_engines_is_given_up_and_others_live(arena: Aren
         await engine.receive()
         engine.die()
         await engine.connect()
-        messages = [await engine.receive(), await engine.receive()]
-        assert {m.kind for m in messages} == {Kind.INFER, Kind.INFER_ALONE}
-        (alone,) = [m for m in messages if m.kind == Kind.INFER_ALONE]
-        engine.begin(alone)
-        engine.die()
+        for _ in range(2):  # once alone may be chance
+            assert not poison.done()
+            messages = [await engine.receive(), await engine.receive()]
+            assert {m.kind for m in messages} == {Kind.INFER, Kind.INFER_ALONE}
+            (alone,) = [m for m in messages if m.kind == Kind.INFER_ALONE]
+            engine.begin(alone)
+            engine.die()
+            if not poison.done():
+                await engine.connect()
         with pytest.raises(EngineCrashed):
             await poison
-        await engine.connect()
         last = await engine.receive()
         assert last.kind == Kind.INFER
         engine.complete(last)

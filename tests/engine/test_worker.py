@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import torch
 
 from app.engine.messages import Decoder, Kind, address_prefix, connect, encode, listen
 from app.engine.metrics import COUNTERS
+from app.engine.pace import Pace
 from app.engine.predictor import Pending, Predictor
-from app.engine.slots import Arena, Deployment
+from app.engine.slots import Arena, Deployment, Outcome
 from app.engine.worker import Worker
 from app.settings import Settings
 from app.store.catalog import resolve
@@ -115,3 +117,95 @@ def test_a_slot_that_changes_hands_in_a_batch_is_not_remembered(
     memory = worker.memories[0]
     assert memory.total.samples == 4
     assert [record.id for record in memory.recent(9)] == ["later 5", "later 4"]
+
+
+def test_a_batch_is_expected_to_take_what_such_batches_took() -> None:
+    pace = Pace(16)
+    assert pace.expect(16) == 0
+    pace.learn(2, 1000)
+    assert (pace.expect(1), pace.expect(3), pace.expect(16)) == (0, 1000, 1000)
+    pace.learn(16, 5000)
+    pace.learn(3, 2000)
+    assert (pace.expect(2), pace.expect(16)) == (1300, 5000)
+
+
+def wait_for(front: socket.socket, tickets: set[int]) -> None:
+    decoder = Decoder()
+    while tickets:
+        tickets -= {message.ticket for message in decoder.feed(front.recv(4096))}
+
+
+def test_what_would_be_late_is_not_begun(arena: Arena, predictor: InterruptedPredictor) -> None:
+    taken: list[int] = []
+
+    def crawl() -> None:
+        taken.append(1)
+        time.sleep(0.2)
+
+    with running(arena, predictor) as (_, front):
+        predictor.meanwhile = crawl
+        hold(arena, 0, 1, "one")
+        infer(front, 0, 1)  # from which the engine learns how long it takes
+        sent = threading.Event()
+
+        def crawl_while_others_come() -> None:
+            hold(arena, 1, 2, "hopeless")
+            arena.slots["deadline"][1] = time.monotonic_ns() + 300_000_000  # 200 ms are gone then
+            hold(arena, 2, 3, "patient")
+            front.sendall(encode(Kind.INFER, 1, 2) + encode(Kind.INFER, 2, 3))
+            predictor.meanwhile = crawl
+            crawl()
+            sent.set()
+
+        predictor.meanwhile = crawl_while_others_come
+        hold(arena, 0, 4, "another")
+        front.sendall(encode(Kind.INFER, 0, 4))
+        wait_for(front, {2, 3, 4})
+        assert sent.is_set()
+    assert arena.slots["outcome"][:3].tolist() == [Outcome.OK, Outcome.EXPIRED, Outcome.OK]
+    assert arena.slots["running"][1] == 0
+    assert len(taken) == 3
+
+
+def test_the_last_that_waits_is_tried_however_long_it_is_expected_to_take(
+    arena: Arena, predictor: InterruptedPredictor
+) -> None:
+    with running(arena, predictor) as (_, front):
+        predictor.meanwhile = lambda: time.sleep(1)
+        hold(arena, 0, 1, "stalled")
+        infer(front, 0, 1)
+        predictor.meanwhile = lambda: None
+        hold(arena, 1, 2, "in a hurry")
+        arena.slots["deadline"][1] = time.monotonic_ns() + 900_000_000  # less than it took before
+        infer(front, 1, 2)
+    assert arena.slots["outcome"][1] == Outcome.OK
+
+
+class TwoAtOnce(InterruptedPredictor):
+    """As on a GPU: one batch may be sent while another is computed."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.depth = 2
+        self._images = self._images.repeat(2, 1, 1, 1, 1)
+        self._values = self._values.repeat(2, 1, 1)
+
+
+def test_what_is_retried_alone_is_alone_on_the_device(arena: Arena, tiny_store: Path) -> None:
+    manifest, model = load(tiny_store / "tiny" / "1")
+    predictor = TwoAtOnce(
+        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=4
+    )
+    begun_beside: list[int] = []
+    with running(arena, predictor) as (worker, front):
+        predictor.meanwhile = lambda: begun_beside.append(len(worker._flying))
+        for slot in range(4):
+            hold(arena, slot, slot + 1, str(slot))
+        front.sendall(
+            encode(Kind.INFER, 0, 1)
+            + encode(Kind.INFER_ALONE, 1, 2)
+            + encode(Kind.INFER_ALONE, 2, 3)
+            + encode(Kind.INFER, 3, 4)
+        )
+        wait_for(front, {1, 2, 3, 4})
+    assert begun_beside == [0, 0, 0]
