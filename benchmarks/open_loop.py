@@ -205,7 +205,8 @@ def generate(
 ) -> Open:
     """Load ``url`` from this process."""
     where = urlsplit(url)
-    head = f"POST {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\n"
+    target = where._replace(scheme="", netloc="").geturl()
+    head = f"POST {target} HTTP/1.1\r\nHost: {where.netloc}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     pool = Pool(where.hostname or "", where.port or 80, request)

@@ -54,10 +54,12 @@ class Question:
     Attributes:
         data: the request's bytes.
         expected: for each image in it, its scores when nothing else is asked.
+        status: what it must be answered.
     """
 
     data: bytes
-    expected: tuple[Scores, ...]
+    expected: tuple[Scores, ...] = ()
+    status: int = 200
 
 
 def questions(server: Server, images: Sequence[bytes]) -> list[Question]:
@@ -75,8 +77,8 @@ class Tally:
 
     Attributes:
         right: answered as they must be.
-        statuses: of all answers.
-        wrong: answers of 200 that say something else, in words.
+        statuses: of the answers that are not right.
+        wrong: the first of them, in words.
         broken: local ports of connections that ended with a request on them.
         unreachable: times that nobody took a connection.
         seconds: the longest that an answer took.
@@ -92,9 +94,12 @@ class Tally:
     @property
     def failed(self) -> str:
         """All that is no right answer, in words; empty if there is nothing."""
-        bad = {status: n for status, n in self.statuses.items() if status != 200}
-        parts = {"status": bad, "wrong": self.wrong[:3], "broken": len(self.broken)}
-        parts["unreachable"] = self.unreachable
+        parts = {
+            "statuses": dict(self.statuses),
+            "such as": self.wrong[:3],
+            "broken": len(self.broken),
+            "unreachable": self.unreachable,
+        }
         return ", ".join(f"{name} {value}" for name, value in parts.items() if value)
 
 
@@ -160,17 +165,20 @@ class Load:
         return number
 
     def _judge(self, question: Question, status: int, body: bytes) -> None:
-        self.tally.statuses[status] += 1
-        if status != 200:
-            if len(self.tally.wrong) < 10:
-                self.tally.wrong.append(f"{status} {body[:200]!r}")
+        if status == question.status and self._is_right(question, body):
+            self.tally.right += 1
             return
+        self.tally.statuses[status] += 1
+        if len(self.tally.wrong) < 10:
+            self.tally.wrong.append(f"{status} {body[:200]!r}")
+
+    @staticmethod
+    def _is_right(question: Question, body: bytes) -> bool:
+        if question.status != 200:
+            return True
         answer = json.loads(body)
         parts = [part["prediction"] for part in answer.get("results", ())] or [answer]
-        if len(parts) == len(question.expected) and all(
+        return len(parts) == len(question.expected) and all(
             part and same(scores(part), expected)
             for part, expected in zip(parts, question.expected, strict=True)
-        ):
-            self.tally.right += 1
-        elif len(self.tally.wrong) < 10:
-            self.tally.wrong.append(f"wrong {body[:200]!r}")
+        )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chaos.clients import Load, questions
+from tests.chaos.memory import open_files
 from tests.chaos.report import Report
 from tests.support import Server, eventually, in_background, random_pngs, send_all
 
@@ -173,11 +174,6 @@ def ports_held(pid: int, server: Server) -> set[int]:
         if found := re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink())):
             inodes.add(found[1])
     return {port for inode, port in peers.items() if inode in inodes}
-
-
-def open_files(pid: int) -> int:
-    """How many descriptors a process has open."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def fill(server: Server) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.deaths import kill_engine, kill_front, kill_supervisor
+from tests.chaos.overload import overload
 from tests.chaos.report import Report
 from tests.support import publish_tiny
 
@@ -22,6 +23,7 @@ SCENARIOS: dict[str, Callable[[Path, float], Report]] = {
     "kill-engine": kill_engine,
     "kill-front": kill_front,
     "kill-supervisor": kill_supervisor,
+    "overload": overload,
 }
 """Name → what does it, given a store with the model ``tiny`` and how long to go on."""
 
