@@ -95,7 +95,7 @@ class Server:
             *arguments,
         ]
         quiet = {"device": "cpu", "torch_threads": 1, "fronts": 1} | settings
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GSOP_")},
             **{f"GSOP_{name.upper()}": str(value) for name, value in quiet.items()},
         }
@@ -106,7 +106,7 @@ class Server:
         self.process = subprocess.Popen(
             self._command,
             cwd=ROOT,
-            env=self._environment,
+            env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -138,7 +138,7 @@ class Server:
         done = subprocess.run(
             self._command,
             cwd=ROOT,
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=START_SECONDS,

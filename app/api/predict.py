@@ -146,6 +146,7 @@ async def predict(
     if query.attention:
         caller.require(Scope.ATTENTION, "attention=true")
     model = client.model(query.model, query.version)
+    client.check_admission()  # before the body is read: a refusal should cost next to nothing
     with service.bodies.share() as share:
         images = await read_images(
             request,

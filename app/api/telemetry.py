@@ -4,13 +4,15 @@ import logging
 import re
 import secrets
 import time
+from typing import cast
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import caller_of
 from app.api.problems import internal_error
-from app.engine.metrics import Meter
+from app.api.service import Service
+from app.engine.slots import Phase
 from app.logs import REQUEST_ID
 
 log = logging.getLogger("gsop.front")
@@ -41,6 +43,9 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                if _service(scope).client.arena.phase != Phase.SERVING:
+                    # The client must not send another request on a connection that will be closed.
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
@@ -53,7 +58,7 @@ class Telemetry:
                 raise  # the answer has begun; only the broken connection can tell the client
             await internal_error()(scope, receive, send_marked)
         finally:
-            meter: Meter = scope["app"].state.service.client.meter
+            meter = _service(scope).client.meter
             route = getattr(scope.get("route"), "path", "other")
             meter.count_request(route, status)
             if self._log_requests:
@@ -67,6 +72,10 @@ class Telemetry:
                     "client": caller_of(scope).name or None,
                 }
                 log.info("a request was answered", extra={"members": members})
+
+
+def _service(scope: Scope) -> Service:
+    return cast("Service", scope["app"].state.service)
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -180,9 +180,7 @@ class EngineClient:
             NotReady: if no engine has been ready yet.
             Draining: if the service is shutting down.
         """
-        self._check_admission()
-        if len(self._free) < count:
-            raise Overloaded("every slot is taken; try again after the time in Retry-After")
+        self.check_admission(count)
         if self._share and self._held[holder] + count > self._share:
             raise ClientOverloaded(
                 f"one client may have {self._share} images here at once; wait for answers before "
@@ -200,11 +198,20 @@ class EngineClient:
                 self._slots["ticket"][slot.number] = 0  # an engine that has not begun it skips it
                 self._free.append(slot.number)
 
-    def _check_admission(self) -> None:
+    def check_admission(self, count: int = 1) -> None:
+        """Whether ``count`` slots could be taken now.
+
+        Raises:
+            Overloaded: if that many are not free.
+            NotReady: if no engine has been ready yet.
+            Draining: if the service is shutting down.
+        """
         if self.arena.service["phase"] == Phase.DRAINING:
             raise Draining("the service is shutting down; send the request to another instance")
         if not self.arena.engines["epoch"].any():
             raise NotReady("the model is still being loaded", retry_after=2)
+        if len(self._free) < count:
+            raise Overloaded("every slot is taken; try again after the time in Retry-After")
 
     def _hold(self, number: int, model: LoadedModel, owner: int) -> Slot:
         self._ticket += 1

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.deaths import kill_engine, kill_front, kill_supervisor
+from tests.chaos.drain import drain, rolling_restart
 from tests.chaos.overload import overload
 from tests.chaos.report import Report
+from tests.chaos.soak import soak
 from tests.support import publish_tiny
 
 SCENARIOS: dict[str, Callable[[Path, float], Report]] = {
@@ -24,6 +26,9 @@ SCENARIOS: dict[str, Callable[[Path, float], Report]] = {
     "kill-front": kill_front,
     "kill-supervisor": kill_supervisor,
     "overload": overload,
+    "drain": drain,
+    "rolling-restart": rolling_restart,
+    "soak": soak,
 }
 """Name → what does it, given a store with the model ``tiny`` and how long to go on."""
 
@@ -33,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--seconds", type=float, default=60, help="of each scenario")
+    parser.add_argument("--requests", type=int, default=0, help="of the soak, instead of seconds")
     options = parser.parse_args()
     chosen = options.scenarios or list(SCENARIOS)
     if unknown := set(chosen) - set(SCENARIOS):
@@ -41,7 +47,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         publish_tiny(Path(folder))
         for name in chosen:
-            report = SCENARIOS[name](Path(folder), options.seconds)
+            if name == "soak":
+                report = soak(Path(folder), options.seconds, options.requests)
+            else:
+                report = SCENARIOS[name](Path(folder), options.seconds)
             broken |= bool(report.faults)
             print(report.show(name), flush=True)
     return 1 if broken else 0

@@ -1,0 +1,25 @@
+"""The failures of ``make chaos``, shortened."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.failures import SCENARIOS
+
+pytestmark = pytest.mark.slow
+
+SECONDS = {
+    "kill-engine": 6,  # two kills
+    "kill-front": 6,
+    "kill-supervisor": 1,
+    "overload": 6,
+    "drain": 1,
+    "rolling-restart": 1,
+    "soak": 10,
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_promise_breaks(tiny_store: Path, name: str) -> None:
+    report = SCENARIOS[name](tiny_store, SECONDS[name])
+    assert not report.faults, report.show(name)
