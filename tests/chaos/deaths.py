@@ -125,7 +125,7 @@ def _kill(server: Server, report: Report) -> float:
         report.faults.append(f"{left} outlived the supervisor")
     took = time.monotonic() - began
     left = [path.name for path in Path("/dev/shm").glob("*gsop*")]  # noqa: S108
-    report.check(not left, f"/dev/shm keeps {left}")
+    report.check(not left, f"shared memory is left: {left}")
     return took
 
 
