@@ -89,7 +89,7 @@ class Server:
     """``python -m app serve`` on a free port of the loopback interface, stopped at the end."""
 
     def __init__(self, store: Path, *arguments: str, **settings: object) -> None:
-        self._command = [
+        self.command = [
             *(sys.executable, "-m", "app", "serve", "--port", "0"),
             *("--model-store", str(store)),
             *arguments,
@@ -104,7 +104,7 @@ class Server:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            self._command,
+            self.command,
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.DEVNULL,
@@ -136,7 +136,7 @@ class Server:
     def run_to_end(self) -> tuple[int, list[str]]:
         """Run a server that is expected to refuse to start; its exit status and its log."""
         done = subprocess.run(
-            self._command,
+            self.command,
             cwd=ROOT,
             env=self.environment,
             capture_output=True,

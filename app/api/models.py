@@ -1,5 +1,6 @@
 """``GET /models`` and ``GET /models/{name}``: what the store holds, and what is loaded."""
 
+import logging
 from dataclasses import asdict
 from typing import Annotated
 
@@ -8,9 +9,10 @@ from fastapi import APIRouter, Path
 from app.api.problems import documented
 from app.api.schemas import GateHeader, Model, ModelList, ModelSummary, ModelVersion
 from app.api.service import Service, ServiceDep
-from app.errors import InvalidParameter, UnknownModel
+from app.errors import InvalidParameter, StoreError, UnknownModel
 from app.store.catalog import StoredVersion, list_versions
 
+log = logging.getLogger("gsop.front")
 router = APIRouter(tags=["models"])
 
 
@@ -20,8 +22,7 @@ router = APIRouter(tags=["models"])
 @router.get("/models", summary="The store's versions")
 def models(service: ServiceDep) -> ModelList:
     """Every version in the store, whether it is loaded, and how well it was measured."""
-    stored = list_versions(service.settings.model_store)
-    return ModelList(models=[_summary(service, version) for version in stored])
+    return ModelList(models=[_summary(service, version) for version in _versions(service)])
 
 
 @router.get(
@@ -31,11 +32,27 @@ def models(service: ServiceDep) -> ModelList:
 )
 def model(name: Annotated[str, Path(max_length=64)], service: ServiceDep) -> Model:
     """Everything that the manifests of a model's versions say."""
-    stored = list_versions(service.settings.model_store)
+    stored = _versions(service)
     versions = [_version(service, version) for version in stored if version.name == name]
     if not versions:
         raise UnknownModel(f"the store has no model {name!r}; GET /models lists what it has")
     return Model(name=name, versions=versions)
+
+
+def _versions(service: Service) -> list[StoredVersion]:
+    """What the store holds, and what is loaded: a store may vanish while its models are served."""
+    root = service.settings.model_store
+    try:
+        stored = list_versions(root)
+    except StoreError as error:
+        log.warning("the models that are loaded are served on, but: %s", error)
+        stored = []
+    present = {(version.name, version.version) for version in stored}
+    return stored + [
+        StoredVersion(m.name, m.version, root / m.name / m.version, manifest=m, error=None)
+        for m in (model.manifest for model in service.client.models)
+        if (m.name, m.version) not in present
+    ]
 
 
 def _summary(service: Service, stored: StoredVersion) -> ModelSummary:
