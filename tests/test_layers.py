@@ -27,6 +27,7 @@ TORCH = (
     "app.train",
     "app.store.store",
     "app.engine.predictor",
+    "app.engine.process",
     "app.engine.worker",
     "app.commands.local",
     "app.commands.publish",

@@ -167,7 +167,7 @@ def main() -> None:
     # The supervisor alone says when engines end, by closing their lifelines.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import app.engine.worker  # noqa: F401  # here, for it is what takes seconds
+    import app.engine.process  # noqa: F401  # here, for it is what takes seconds
 
     gc.freeze()  # or the first collection in each engine would copy every page
     reports: dict[int, int] = {}
@@ -227,7 +227,7 @@ def _fork() -> int:
 
 
 def _be_engine(engine: int, arena: int, listener: int, lifeline: int, report: int) -> NoReturn:
-    from app.engine import worker
+    from app.engine import process
 
     status = 1
     try:
@@ -238,7 +238,7 @@ def _be_engine(engine: int, arena: int, listener: int, lifeline: int, report: in
         os.close(lifeline)
         with contextlib.suppress(OSError):  # what `ps` and `top` show
             Path("/proc/self/comm").write_text(f"gsop-engine-{engine}", encoding="ascii")
-        worker.main(arena, engine, listener)
+        process.main(arena, engine, listener)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
