@@ -14,6 +14,7 @@ import app as package
 from app.api import attention, health, models, predict, problems
 from app.api.access import Access, document_access
 from app.api.decoders import Decoders
+from app.api.direct import DirectPredict
 from app.api.service import Service
 from app.api.telemetry import Telemetry
 from app.decoder import Plan
@@ -67,6 +68,7 @@ def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
         lifespan=lifespan,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
+    app.add_middleware(DirectPredict)  # the innermost: all others see its requests
     if settings.api_keys:
         app.add_middleware(Access, keys=settings.api_keys)
     if settings.cors_origins:

@@ -61,13 +61,18 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
-def _on_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, GSoPError)  # noqa: S101  # registered for this class
+def error_response(error: GSoPError) -> Response:
+    """The answer that ``error`` gets; what an operator must know is logged."""
     if isinstance(error, SetupError):
         log.error("%s", error)
     elif error.status == 500:
         log.error("the request failed: %s", error.code)
     return problem_response(error)
+
+
+def _on_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GSoPError)  # noqa: S101  # registered for this class
+    return error_response(error)
 
 
 def _on_validation_error(_: Request, error: Exception) -> Response:

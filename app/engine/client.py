@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -27,6 +28,7 @@ from app.errors import (
     DeadlineExceeded,
     DeviceOutOfMemory,
     Draining,
+    GSoPError,
     NonFiniteOutput,
     NotReady,
     Overloaded,
@@ -38,6 +40,14 @@ from app.store.manifest import Manifest
 ASK_SECONDS = 10.0
 """How long a question about gates may wait behind a batch."""
 
+_DRAINING = Phase.DRAINING.value
+
+_FAILURES: dict[int, tuple[type[GSoPError], str]] = {
+    Outcome.EXPIRED: (DeadlineExceeded, "the image could not be answered before the deadline"),
+    Outcome.NON_FINITE: (NonFiniteOutput, "the network's answer for this image is not finite"),
+    Outcome.OUT_OF_MEMORY: (DeviceOutOfMemory, "the device has no memory left for this image"),
+}
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -45,6 +55,11 @@ class LoadedModel:
 
     index: int
     manifest: Manifest
+
+    @cached_property
+    def width(self) -> int:
+        """Numbers in an answer: probabilities, then gates."""
+        return self.manifest.config.num_classes + self.manifest.gate_size
 
 
 @dataclass(frozen=True)
@@ -114,13 +129,16 @@ class EngineClient:
         self._front = front
         self.meter = Meter.of_front(arena, front)
         self.models = [LoadedModel(i, m) for i, m in enumerate(arena.deployment.manifests)]
-        self._slots = arena.slots
+        self._fields = arena.fields
+        self._phase = arena.service["phase"]
+        self._epochs = arena.engines["epoch"]
+        self._was_ready = False
         self._free = deque(arena.deployment.slots_of(front))
         self.capacity = len(self._free)
         # A client's connections are spread over the fronts by the kernel, so is its share.
         self._share = -(-arena.deployment.settings.slots_per_client // arena.deployment.fronts)
         self._held: Counter[str] = Counter()
-        self._slots["ticket"][list(self._free)] = 0  # what a predecessor of this front held
+        self._fields["ticket"][list(self._free)] = 0  # what a predecessor of this front held
         self._ticket = time.monotonic_ns()  # above all tickets of a predecessor
         self._links = [
             EngineLink(arena, engine, self.meter, self._send)
@@ -195,7 +213,7 @@ class EngineClient:
             if not self._held[holder]:
                 del self._held[holder]
             for slot in slots:
-                self._slots["ticket"][slot.number] = 0  # an engine that has not begun it skips it
+                self._fields["ticket"][slot.number] = 0  # an engine that has not begun it skips it
                 self._free.append(slot.number)
 
     def check_admission(self, count: int = 1) -> None:
@@ -206,18 +224,20 @@ class EngineClient:
             NotReady: if no engine has been ready yet.
             Draining: if the service is shutting down.
         """
-        if self.arena.service["phase"] == Phase.DRAINING:
+        if self._phase.item() == _DRAINING:
             raise Draining("the service is shutting down; send the request to another instance")
-        if not self.arena.engines["epoch"].any():
-            raise NotReady("the model is still being loaded", retry_after=2)
+        if not self._was_ready:
+            self._was_ready = bool(self._epochs.any())
+            if not self._was_ready:
+                raise NotReady("the model is still being loaded", retry_after=2)
         if len(self._free) < count:
             raise Overloaded("every slot is taken; try again after the time in Retry-After")
 
     def _hold(self, number: int, model: LoadedModel, owner: int) -> Slot:
         self._ticket += 1
-        self._slots["owner"][number] = owner
-        self._slots["model"][number] = model.index
-        self._slots["ticket"][number] = self._ticket
+        self._fields["owner"][number] = owner
+        self._fields["model"][number] = model.index
+        self._fields["ticket"][number] = self._ticket
         return Slot(number, self._ticket, model, self.arena.image(number, model.index))
 
     async def infer(self, slot: Slot, *, deadline: int, top_k: int) -> Inference:
@@ -238,33 +258,25 @@ class EngineClient:
         if deadline <= now:
             raise DeadlineExceeded("the deadline passed before the image was submitted")
         id_ = secrets.token_urlsafe(15)
-        fields = self._slots
+        fields = self._fields
         fields["id"][slot.number] = id_.encode()
         fields["top_k"][slot.number] = top_k
         fields["deadline"][slot.number] = deadline
         fields["submitted"][slot.number] = now
         await self._await_answer(slot, (deadline - now) / 1e9)
-        outcome = fields["outcome"][slot.number]
-        if outcome == Outcome.EXPIRED:
-            raise DeadlineExceeded("the image could not be answered before the deadline")
-        if outcome == Outcome.NON_FINITE:
-            raise NonFiniteOutput("the network's answer for this image is not finite")
-        if outcome == Outcome.OUT_OF_MEMORY:
-            raise DeviceOutOfMemory("the device has no memory left for this image")
-        started = int(fields["started"][slot.number])
+        if outcome := fields["outcome"].item(slot.number):
+            error, text = _FAILURES[outcome]
+            raise error(text)
+        started = fields["started"].item(slot.number)
         inference = Inference(
             id=id_,
-            values=self.arena.outputs[slot.number, : self._width(slot.model)].copy(),
+            values=self.arena.outputs[slot.number, : slot.model.width].copy(),
             queue_seconds=(started - now) / 1e9,
-            inference_seconds=(int(fields["finished"][slot.number]) - started) / 1e9,
+            inference_seconds=(fields["finished"].item(slot.number) - started) / 1e9,
         )
         self.meter.observe(STAGE_SECONDS, inference.queue_seconds, "queue")
         self.meter.observe(STAGE_SECONDS, inference.inference_seconds, "inference")
         return inference
-
-    @staticmethod
-    def _width(model: LoadedModel) -> int:
-        return model.manifest.config.num_classes + model.manifest.gate_size
 
     async def _await_answer(self, slot: Slot, seconds: float) -> None:
         loop = asyncio.get_running_loop()

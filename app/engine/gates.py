@@ -16,6 +16,9 @@ from app.model.config import GateSpec
 
 Vector = npt.NDArray[np.float64]
 
+BLOCK = 64
+"""Records that are counted together."""
+
 
 def split_gates(
     specs: Sequence[GateSpec], vector: npt.NDArray[np.floating]
@@ -113,6 +116,9 @@ class Record:
 class GateMemory:
     """Everything that an engine remembers of one model.
 
+    Records are kept at once; the statistics catch up with them a block at a time, or when they are
+    asked for, because the cost of counting is that of the calls, not of the numbers.
+
     Attributes:
         classes: number of classes.
         size: numbers in the gates of one prediction.
@@ -126,9 +132,9 @@ class GateMemory:
     since: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
-        self.total = GateStatistics.empty(self.size)
-        self.by_class: dict[int, GateStatistics] = {}
-        self.by_owner: dict[int, GateStatistics] = {}
+        self._total = GateStatistics.empty(self.size)
+        self._by_class: dict[int, GateStatistics] = {}
+        self._by_owner: dict[int, GateStatistics] = {}
         self._values = np.zeros((self.capacity, self.classes + self.size), np.float32)
         self._times = np.zeros(self.capacity)
         self._top_k = np.zeros(self.capacity, np.int64)
@@ -136,6 +142,8 @@ class GateMemory:
         self._ids: list[str | None] = [None] * self.capacity
         self._places: dict[str, int] = {}
         self._next = 0
+        self._counted = 0
+        self._block = min(BLOCK, self.capacity)
 
     def add(
         self,
@@ -148,42 +156,50 @@ class GateMemory:
 
         ``owners`` says whose they are; nobody's if it is empty.
         """
-        gates = values[:, self.classes :]
-        self.total.add(gates)
-        winners = values[:, : self.classes].argmax(axis=1)
-        for winner in np.unique(winners).tolist():
-            statistics = self.by_class.setdefault(winner, GateStatistics.empty(self.size))
-            statistics.add(gates[winners == winner])
-        whose = np.array(owners or [0] * len(ids), np.uint16)
-        for owner in set(owners) - {0}:
-            statistics = self.by_owner.setdefault(owner, GateStatistics.empty(self.size))
-            statistics.add(gates[whose == owner])
-        now, first = time.time(), self._next
-        for row, (id_, k) in enumerate(zip(ids, top_k, strict=True)):
-            self._keep(id_, now, k, values[row])
-        self._owners[np.arange(first, self._next) % self.capacity] = whose
+        owners = owners or [0] * len(ids)
+        now = time.time()
+        for start in range(0, len(ids), self._block):
+            part = slice(start, start + self._block)
+            if self._next + len(ids[part]) - self._counted > self._block:
+                self._count()
+            places = np.arange(self._next, self._next + len(ids[part])) % self.capacity
+            self._values[places] = values[part]
+            self._times[places] = now
+            self._top_k[places] = top_k[part]
+            self._owners[places] = owners[part]
+            for place, id_ in zip(places.tolist(), ids[part], strict=True):
+                displaced = self._ids[place]
+                if displaced is not None:
+                    del self._places[displaced]
+                self._ids[place] = id_
+                self._places[id_] = place
+            self._next += len(places)
 
-    def _keep(self, id_: str, now: float, top_k: int, values: npt.NDArray[np.float32]) -> None:
-        place = self._next % self.capacity
-        displaced = self._ids[place]
-        if displaced is not None:
-            del self._places[displaced]
-        self._ids[place] = id_
-        self._places[id_] = place
-        self._times[place], self._top_k[place] = now, top_k
-        self._values[place] = values
-        self._next += 1
+    def _count(self) -> None:
+        """Bring the statistics up to date with the records."""
+        places = np.arange(self._counted, self._next) % self.capacity
+        self._counted = self._next
+        if not len(places):
+            return
+        gates, owners = self._values[places, self.classes :], self._owners[places]
+        winners = self._values[places, : self.classes].argmax(axis=1)
+        self._total.add(gates)
+        for groups, keys in ((self._by_class, winners), (self._by_owner, owners)):
+            for key in np.unique(keys).tolist():
+                statistics = groups.setdefault(key, GateStatistics.empty(self.size))
+                statistics.add(gates[keys == key])
 
     def statistics(self, class_id: int | None = None, owner: int | None = None) -> GateStatistics:
         """The statistics of all predictions, of those of a first class, or of those of an owner.
 
         An owner's classes are not told apart: they would multiply the memory.
         """
+        self._count()
         if owner is not None:
-            return self.by_owner.get(owner) or GateStatistics.empty(self.size)
+            return self._by_owner.get(owner) or GateStatistics.empty(self.size)
         if class_id is None:
-            return self.total
-        return self.by_class.get(class_id) or GateStatistics.empty(self.size)
+            return self._total
+        return self._by_class.get(class_id) or GateStatistics.empty(self.size)
 
     def record(self, id_: str, owner: int | None = None) -> Record | None:
         """The prediction with that id, if it is still kept (and ``owner``'s, if one is given)."""

@@ -29,6 +29,8 @@ then it was alone. Once alone may be chance, if somebody kills engines; twice is
 
 RETRY_SECONDS = 0.2
 
+_READY = EngineState.READY.value
+
 
 class Waiter:
     """An image on its way through an engine.
@@ -81,6 +83,7 @@ class EngineLink(asyncio.Protocol):
     ) -> None:
         self.waiting: dict[int, Waiter] = {}
         self._arena = arena
+        self._states = arena.engines["state"]
         self._engine = engine
         self._meter = meter
         self._resend = resend
@@ -94,8 +97,7 @@ class EngineLink(asyncio.Protocol):
     @property
     def is_ready(self) -> bool:
         """Whether the engine at the other end answers now."""
-        state = self._arena.engines["state"][self._engine]
-        return self._transport is not None and state == EngineState.READY
+        return self._transport is not None and self._states.item(self._engine) == _READY
 
     async def open(self) -> None:
         """Connect, for as long as it takes."""
@@ -183,13 +185,13 @@ class EngineLink(asyncio.Protocol):
         """Decide about a slot whose engine died: answered, given up, or sent again."""
         if waiter.future.done():
             return
-        record = self._arena.slots[waiter.slot]
-        if record["done"] == waiter.ticket:
+        fields = self._arena.fields
+        if fields["done"][waiter.slot] == waiter.ticket:
             waiter.finish()
             return
-        if record["running"] == waiter.ticket:
+        if fields["running"][waiter.slot] == waiter.ticket:
             waiter.crashes += 1
-            self._arena.slots["running"][waiter.slot] = 0
+            fields["running"][waiter.slot] = 0
             if waiter.crashes >= MAX_CRASHES:
                 waiter.fail(EngineCrashed("engines died on this image again and again"))
                 return

@@ -183,6 +183,8 @@ class Arena:
         fronts: ``(fronts,)`` :data:`FRONT` records.
         engines: ``(engines,)`` :data:`ENGINE` records.
         slots: ``(slots,)`` :data:`SLOT` records.
+        fields: by name, each field of ``slots`` as a ``(slots,)`` array: to make such a view anew
+            for each access costs more than the access.
         counters: ``(fronts + engines, counters)`` float64; each process adds to its own row, and
             the row outlives the process, so no counter ever goes back.
         inputs: ``(slots, input_bytes)`` uint8, the pixels of slot i in row i.
@@ -216,6 +218,7 @@ class Arena:
         ]
         self.service, self.fronts, self.engines, self.slots, self.counters = views[:5]
         self.inputs, self.outputs = views[5:]
+        self.fields = {name: self.slots[name] for name in SLOT.names or ()}
 
     @classmethod
     def create(cls, deployment: Deployment) -> Self:

@@ -47,6 +47,8 @@ log = logging.getLogger("gsop.engine")
 IDLE_SECONDS = 1.0
 """An idle engine shows that it lives this often."""
 
+_OK, _NON_FINITE = Outcome.OK.value, Outcome.NON_FINITE.value
+
 
 class Peer:
     """A front's connection."""
@@ -108,7 +110,7 @@ class Worker:
         listener: socket.socket,
         lifeline: socket.socket | int,
     ) -> None:
-        self._slots = arena.slots
+        self._fields = arena.fields
         self._arena = arena
         self._status = arena.engines[engine : engine + 1]
         self._predictors = predictors
@@ -222,7 +224,7 @@ class Worker:
             job = self._queue.popleft()
             if not self._is_wanted(job, now):
                 continue
-            its_model = int(self._slots["model"][job.slot])
+            its_model = self._fields["model"].item(job.slot)
             if not jobs:
                 if job.alone and self._flying:
                     self._queue.appendleft(job)
@@ -237,13 +239,13 @@ class Worker:
         return (model, jobs) if jobs else None
 
     def _is_wanted(self, job: Job, now: int) -> bool:
-        if self._slots["ticket"][job.slot] != job.ticket:
+        if self._fields["ticket"].item(job.slot) != job.ticket:
             self._meter.count(SKIPPED, "cancelled")
             return False
-        deadline = int(self._slots["deadline"][job.slot])
+        deadline = self._fields["deadline"].item(job.slot)
         if deadline <= now or self._would_be_late(job, deadline - now):
             self._meter.count(SKIPPED, "expired" if deadline <= now else "late")
-            self._slots["outcome"][job.slot] = Outcome.EXPIRED
+            self._fields["outcome"][job.slot] = Outcome.EXPIRED
             self._conclude([job])
             return False
         return True
@@ -257,13 +259,13 @@ class Worker:
         """
         if not self._queue:
             return False
-        model = int(self._slots["model"][job.slot])
+        model = self._fields["model"].item(job.slot)
         size = 1 if job.alone else min(self._predictors[model].max_batch, 1 + len(self._queue))
         return left_ns < self._paces[model].expect(size)
 
     def _launch(self, model: int, jobs: list[Job]) -> None:
         slots, started = [job.slot for job in jobs], time.monotonic_ns()
-        self._slots["running"][slots] = [job.ticket for job in jobs]
+        self._fields["running"][slots] = [job.ticket for job in jobs]
         if not self._flying:
             self._status["busy_since"] = started
         images = [self._arena.image(slot, model) for slot in slots]
@@ -282,12 +284,12 @@ class Worker:
         """
         self._status["busy_since"] = self._flying[0].started if self._flying else 0
         predictor = self._predictors[model]
-        self._slots["running"][[job.slot for job in jobs]] = 0  # the next death is not theirs
+        self._fields["running"][[job.slot for job in jobs]] = 0  # the next death is not theirs
         if predictor.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(jobs) == 1:
             log.error("the device has no memory for one image")
-            self._slots["outcome"][jobs[0].slot] = Outcome.OUT_OF_MEMORY
+            self._fields["outcome"][jobs[0].slot] = Outcome.OUT_OF_MEMORY
             self._conclude(jobs)
             return
         predictor.max_batch = len(jobs) // 2
@@ -302,22 +304,23 @@ class Worker:
     def _finish(self, batch: Batch) -> None:
         """Wait for the device and hand out a batch's answers."""
         values = batch.pending.result()
-        jobs, slots = batch.jobs, [job.slot for job in batch.jobs]
+        jobs, fields = batch.jobs, self._fields
+        slots = np.array([job.slot for job in jobs])
         if len(values) != len(jobs):
             raise RuntimeError(f"{len(jobs)} images went in, {len(values)} answers came out")
         finite = np.isfinite(values).all(axis=1)
         self._arena.outputs[slots, : values.shape[1]] = values
-        self._slots["outcome"][slots] = np.where(finite, Outcome.OK, Outcome.NON_FINITE)
-        self._slots["started"][slots] = batch.started
+        fields["outcome"][slots] = np.where(finite, _OK, _NON_FINITE)
+        fields["started"][slots] = batch.started
         finished = time.monotonic_ns()
-        self._slots["finished"][slots] = finished
+        fields["finished"][slots] = finished
         self._paces[batch.model].learn(len(jobs), finished - batch.started)
-        self._slots["batch"][slots] = len(jobs)
-        ids = [bytes(id_).decode() for id_ in self._slots["id"][slots]]
-        top_k = self._slots["top_k"][slots].tolist()
-        owners = self._slots["owner"][slots].tolist()
+        fields["batch"][slots] = len(jobs)
+        ids = [bytes(id_).decode() for id_ in fields["id"][slots]]
+        top_k = fields["top_k"][slots].tolist()
+        owners = fields["owner"][slots].tolist()
         # Read after the ids: a slot that is still held was held all along, and the id is its own.
-        held = self._slots["ticket"][slots] == np.array([job.ticket for job in jobs], np.uint64)
+        held = fields["ticket"][slots] == np.array([job.ticket for job in jobs], np.uint64)
         self._conclude(jobs)
         self._status["busy_since"] = self._flying[0].started if self._flying else 0
         self._meter.observe(BATCH_SIZE, len(jobs))
@@ -334,7 +337,7 @@ class Worker:
         """Mark slots as finished, then tell their fronts."""
         messages: dict[Peer, list[bytes]] = {}
         for job in jobs:
-            self._slots["done"][job.slot] = job.ticket
+            self._fields["done"][job.slot] = job.ticket
             messages.setdefault(job.peer, []).append(encode(Kind.DONE, job.slot, job.ticket))
         for peer, parts in messages.items():
             self._send(peer, b"".join(parts))

@@ -72,7 +72,7 @@ class Manifest(BaseModel):
         """The gates that the network returns, in network order."""
         return gate_layout(self.config, self.input.height, self.input.width)
 
-    @property
+    @cached_property
     def gate_size(self) -> int:
         """Numbers in all gates of one prediction together."""
         return sum(gate.size for gate in self.gates)

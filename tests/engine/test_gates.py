@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.engine.gates import GateMemory, GateStatistics, split_gates
+from app.engine.gates import BLOCK, GateMemory, GateStatistics, split_gates
 from app.engine.queries import RecordQuery, StatisticsQuery, answer, ask
 from app.model.config import GateSpec
 
@@ -74,7 +74,7 @@ def test_questions_come_back_as_they_were_answered() -> None:
     query = StatisticsQuery(model=0)
     seen = query.read(*answer([memory], ask(query)))
     assert seen.samples == 2
-    np.testing.assert_array_equal(seen.sums, memory.total.sums)
+    np.testing.assert_array_equal(seen.sums, memory.statistics().sums)
 
     record = RecordQuery("b")
     found = record.read(*answer([memory], ask(record)))
@@ -116,3 +116,22 @@ def test_owners_see_their_own() -> None:
     assert [memory.statistics(owner=i).samples for i in (1, 2, 3)] == [3, 2, 0]
     assert memory.statistics(owner=2).high[0] == pytest.approx(0.4)
     assert memory.statistics().samples == 6
+
+
+@pytest.mark.parametrize("capacity", [1, 5, BLOCK, 3 * BLOCK])
+@pytest.mark.parametrize("batch", [1, 7, 2 * BLOCK + 1])
+def test_statistics_miss_nothing_whatever_the_blocks(capacity: int, batch: int) -> None:
+    memory = GateMemory(classes=3, size=6, capacity=capacity)
+    values = gates(5 * BLOCK, size=9)
+    owners = [row % 3 for row in range(len(values))]
+    for start in range(0, len(values), batch):
+        rows = slice(start, start + batch)
+        ids = [f"id{row}" for row in range(len(values))[rows]]
+        memory.add(ids, [1] * len(ids), values[rows], owners[rows])
+    assert memory.statistics().samples == len(values)
+    np.testing.assert_allclose(memory.statistics().mean, values[:, 3:].mean(axis=0), rtol=1e-6)
+    winners = values[:, :3].argmax(axis=1)
+    for key in range(3):
+        assert memory.statistics(class_id=key).samples == np.count_nonzero(winners == key)
+    assert memory.statistics(owner=2).samples == owners.count(2)
+    np.testing.assert_array_equal(memory.statistics(owner=1).low, values[1::3, 3:].min(axis=0))

@@ -115,7 +115,7 @@ def test_a_slot_that_changes_hands_in_a_batch_is_not_remembered(
             hold(arena, 0, ticket, f"later {ticket}")
             infer(front, 0, ticket)
     memory = worker.memories[0]
-    assert memory.total.samples == 4
+    assert memory.statistics().samples == 4
     assert [record.id for record in memory.recent(9)] == ["later 5", "later 4"]
 
 
