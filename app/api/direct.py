@@ -21,7 +21,7 @@ from app.errors import GSoPError
 
 (_ROUTE,) = predict.router.routes
 _PATH = "/predict"
-_NO_QUERY = PredictQuery()
+_NO_QUERY = PredictQuery.model_validate({})
 
 
 class DirectPredict:

@@ -242,7 +242,7 @@ class Worker:
         if self._fields["ticket"].item(job.slot) != job.ticket:
             self._meter.count(SKIPPED, "cancelled")
             return False
-        deadline = self._fields["deadline"].item(job.slot)
+        deadline: int = self._fields["deadline"].item(job.slot)
         if deadline <= now or self._would_be_late(job, deadline - now):
             self._meter.count(SKIPPED, "expired" if deadline <= now else "late")
             self._fields["outcome"][job.slot] = Outcome.EXPIRED
@@ -259,7 +259,7 @@ class Worker:
         """
         if not self._queue:
             return False
-        model = self._fields["model"].item(job.slot)
+        model: int = self._fields["model"].item(job.slot)
         size = 1 if job.alone else min(self._predictors[model].max_batch, 1 + len(self._queue))
         return left_ns < self._paces[model].expect(size)
 
