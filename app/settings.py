@@ -216,6 +216,8 @@ class Settings(BaseSettings):
             raise ValueError("GSOP_MODELS names a model twice")
         if len({key.name for key in self.api_keys}) != len(self.api_keys):
             raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
+        if len({key.sha256 for key in self.api_keys}) != len(self.api_keys):
+            raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
         if self.tls_keyfile is not None and self.tls_certfile is None:
             raise ValueError("GSOP_TLS_KEYFILE without GSOP_TLS_CERTFILE: set both, or neither")
         if self.body_memory_bytes < self.max_body_bytes:

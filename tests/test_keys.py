@@ -72,6 +72,13 @@ def test_two_entries_of_one_name_are_refused() -> None:
         Settings.load(api_keys=",".join(entries))
 
 
+def test_two_entries_of_one_key_are_refused() -> None:
+    _, entry = make_key("shop", ["predict"])
+    other = entry.model_copy(update={"name": "audit", "scopes": frozenset({Scope.ADMIN})})
+    with pytest.raises(ConfigError, match="same key"):
+        Settings.load(api_keys=f"{entry},{other}")
+
+
 def test_the_command_makes_a_key_that_its_file_admits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

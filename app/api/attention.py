@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Header, Path, Query, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api import rendering
@@ -27,6 +27,12 @@ router = APIRouter(tags=["attention"])
 PredictionId = Annotated[
     str, Path(max_length=64, description="`id` of an answer of `POST /predict`.")
 ]
+
+MAX_ACCEPT = 1000
+"""Characters of an Accept header: some times what browsers send, and cheap to weigh up."""
+
+_DRAWING = CapacityLimiter(1)
+"""One picture at a time: drawing takes tens of milliseconds, in which predictions must go on."""
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
@@ -71,7 +77,7 @@ async def attention_of(
     request: Request,
     id: PredictionId,
     service: ServiceDep,
-    accept: Annotated[str, Header()] = "*/*",
+    accept: Annotated[str, Header(max_length=MAX_ACCEPT)] = "*/*",
 ) -> Response:
     """The gate vectors of one prediction: JSON, a picture (`Accept: image/png`), or numpy's npz.
 
@@ -81,7 +87,7 @@ async def attention_of(
     form = choose(accept, ("application/json", "image/png", rendering.NPZ))
     model, kept = await service.client.record(id, caller_of(request.scope).sees)
     if form == "image/png":
-        picture = await run_in_threadpool(rendering.record_picture, model, kept)
+        picture = await to_thread.run_sync(rendering.record_picture, model, kept, limiter=_DRAWING)
         return Response(picture, media_type=form)
     if form == rendering.NPZ:
         return Response(

@@ -17,6 +17,7 @@ import orjson
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -31,6 +32,14 @@ FIELD = "image"
 
 MAX_OTHER_PARTS = 32
 """Multipart fields of other names that are passed over before the request is refused."""
+
+MAX_JSON_VALUES = 1000
+"""Of a JSON body, of which one counts; ten megabytes of ``[],[],…`` would take seconds to build."""
+
+LARGE_BYTES = 2**20
+"""Bodies from this size on are taken apart in a thread: tenths of a second for the worst ones."""
+
+_SPACES = b" \t\r\n\v\f"
 
 ACCEPTED = "image/*, application/octet-stream, multipart/form-data or application/json"
 
@@ -104,14 +113,17 @@ async def read_images(
         raise RequestError("the body is empty; send an image")
     if _is_raw(kind):
         return [body]
+    if len(body) >= LARGE_BYTES:
+        return await run_in_threadpool(_images_of, kind, parameters, body, max_images)
+    return _images_of(kind, parameters, body, max_images)
+
+
+def _images_of(
+    kind: str, parameters: dict[bytes, bytes], body: bytes, max_images: int
+) -> list[bytes]:
     if kind == "application/json":
         return [_image_of_json(body)]
-    images = _images_of_form(body, parameters.get(b"boundary", b""))
-    if len(images) > max_images:
-        raise RequestError(
-            f"{len(images)} images in one request; at most {max_images}: send several requests"
-        )
-    return images
+    return _images_of_form(body, parameters.get(b"boundary", b""), max_images)
 
 
 def _is_raw(kind: str) -> bool:
@@ -134,6 +146,8 @@ async def _read_body(request: Request, share: BodyShare, max_bytes: int) -> byte
 
 
 def _image_of_json(body: bytes) -> bytes:
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        raise RequestError(f'the JSON body holds too much beside "{FIELD}"; send the image alone')
     try:
         members = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -144,7 +158,7 @@ def _image_of_json(body: bytes) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        image = base64.b64decode("".join(text.split()), validate=True)
+        image = base64.b64decode(text.encode("ascii").translate(None, _SPACES), validate=True)
     except (binascii.Error, ValueError) as error:
         raise RequestError(f"{FIELD} is not base64 ({error}); encode the file's bytes") from error
     if not image:
@@ -152,10 +166,10 @@ def _image_of_json(body: bytes) -> bytes:
     return image
 
 
-def _images_of_form(body: bytes, boundary: bytes) -> list[bytes]:
+def _images_of_form(body: bytes, boundary: bytes, max_images: int) -> list[bytes]:
     if not boundary:
         raise RequestError("multipart/form-data without a boundary; let your HTTP client set it")
-    form = _Form()
+    form = _Form(max_images)
     try:
         parser = MultipartParser(boundary, form.callbacks)
         parser.write(body)
@@ -171,9 +185,10 @@ def _images_of_form(body: bytes, boundary: bytes) -> list[bytes]:
 class _Form:
     """Collects the parts that are named :data:`FIELD` and passes over the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_images: int) -> None:
         self.images: list[bytes] = []
         self.is_complete = False
+        self._max_images = max_images
         self._others = 0
         self._header = bytearray()
         self._value = bytearray()
@@ -208,6 +223,10 @@ class _Form:
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") == FIELD.encode():
+            if len(self.images) == self._max_images:
+                raise RequestError(
+                    f"more than {self._max_images} images in one request; send several requests"
+                )
             self._data = bytearray()
             return
         self._others += 1

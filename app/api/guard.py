@@ -15,6 +15,10 @@ from app.errors import RequestError
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers, beyond the first read; others' limits are 8 to 64 kB."""
 
+MAX_TARGET_BYTES = 8 * 1024
+"""Of a request's path and query: what RFC 9112, section 3, asks for at least. More would only be
+taken apart, at a price."""
+
 MAX_PIPELINED = 32
 """Requests of one connection that wait for their turn; each holds some kilobytes."""
 
@@ -103,6 +107,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
         self._waiting_since = self.loop.time()
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Refuse a path or query without end."""
+        if len(self.url) + len(url) > MAX_TARGET_BYTES:
+            raise ValueError("the path and query are too long")  # as above
+        super().on_url(url)
 
     def on_headers_complete(self) -> None:
         """Wait no more: the body and the answer have their own deadlines."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.api.guard import MAX_HEAD_BYTES, UNREAD_ROUNDS
+from app.api.guard import MAX_HEAD_BYTES, MAX_TARGET_BYTES, UNREAD_ROUNDS
 from app.api.schemas import Problem
 from tests.support import Server, eventually, random_pngs
 
@@ -69,6 +69,19 @@ def test_a_head_without_end_is_refused(server: Server) -> None:
         else:
             pytest.fail("64 MiB of a header were taken in")
     assert server.predict(GOOD)["predictions"]
+
+
+def test_a_query_without_end_is_refused(server: Server) -> None:
+    def ask(length: int) -> bytes:
+        target = b"/models?" + b"a&" * (length // 2)
+        with connect(server) as connection:
+            connection.sendall(
+                b"GET %b HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n" % target
+            )
+            return all_of(connection).split(b"\r\n")[0]
+
+    assert ask(MAX_TARGET_BYTES - 100) == b"HTTP/1.1 200 OK"
+    assert ask(MAX_TARGET_BYTES + 100) == b"HTTP/1.1 400 Bad Request"
 
 
 def test_pipelined_requests_are_bounded(server: Server) -> None:

@@ -181,6 +181,13 @@ def wrong(rng: Random) -> Shot:
         Shot(request(method="GET", target="/attention/" + "x" * 500), frozenset({422})),
         Shot(request(b'{"image": 7}', "application/json"), frozenset({400})),
         Shot(request(b"[" * 100_000, "application/json"), frozenset({400})),
+        Shot(request(b'{"x":[' + b"[]," * 10**6 + b"1]}", "application/json"), frozenset({400})),
+        Shot(request(b'{"image": "' + b"a " * 10**6 + b'"}', "application/json"), REFUSED),
+        Shot(request(method="GET", target="/models?" + "a&" * 20_000), frozenset({400})),
+        Shot(
+            request(method="GET", target="/attention/x", headers=f"Accept: {'a,' * 20_000}\r\n"),
+            frozenset({422}),
+        ),
         Shot(request(b'{"image": "' + b"=" * 50_000 + b'"}', "application/json"), REFUSED),
         Shot(request(b"\xff\xfe\xfa", "application/json"), frozenset({400})),
     )
@@ -197,6 +204,7 @@ def deep_form(rng: Random) -> Shot:
         Shot(request(form([("x", nested)]), FORM), frozenset({400})),
         Shot(request(form([(f"x{i}", b"") for i in range(2000)]), FORM), frozenset({400})),
         Shot(request(form([("image", image)] * 40), FORM), frozenset({400})),
+        Shot(request(form([("image", b"x")] * 20_000), FORM), frozenset({400})),
         Shot(request(form([("image", image)])[:-10], FORM), frozenset({400})),
         Shot(request(b"--edge\r\n" * 5000, FORM), frozenset({400})),
         Shot(request(b"--edge\r\nX: " + b"y" * 300_000, FORM), frozenset({400})),
