@@ -1,7 +1,6 @@
 """The documents keep up with the code."""
 
 import re
-import runpy
 import shlex
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import pytest
 from app.__main__ import make_parser
 from app.errors import GSoPError, SetupError
 from app.settings import Settings
-from app.train.data.spec import DataSpec
-from app.train.overrides import find_recipe
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,18 +57,3 @@ def test_the_commands_in_the_documents_are_commands(path: Path) -> None:
             arguments = shlex.split(called, comments=True)
             end = next((i for i, a in enumerate(arguments) if a in ("|", ">", "&")), None)
             make_parser().parse_args(arguments[:end])
-
-
-def test_the_photographs_to_try_training_on_can_be_trained_on(tmp_path: Path) -> None:
-    make_photos = runpy.run_path(str(ROOT / "examples" / "make_photos.py"))["make_photos"]
-    for copy in ("a", "b"):
-        make_photos(tmp_path / copy, train=2, val=1)
-    recipe = find_recipe("small").model_copy(
-        update={"data": DataSpec(kind="folder", path=tmp_path / "a")}
-    )
-    opened = recipe.open_data()
-    assert opened.labels == ("flower", "handwriting", "shapes", "temple")
-    assert (len(opened), len(opened.held_out())) == (8, 4)
-    for file in sorted((tmp_path / "a").rglob("*.jpg")):
-        again = tmp_path / "b" / file.relative_to(tmp_path / "a")
-        assert file.read_bytes() == again.read_bytes()

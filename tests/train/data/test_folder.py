@@ -1,4 +1,5 @@
 import pickle
+import runpy
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from app.images import InputSpec, decode
 from app.train.data.dataset import BrokenImage
 from app.train.data.folder import FolderData
 from app.train.data.spec import AugmentSpec, DataSpec
+from tests.support import ROOT
 
 INPUT = InputSpec(height=12, width=10, resize=14, mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -130,3 +132,16 @@ def test_no_folder_says_so(tmp_path: Path) -> None:
         opened(tmp_path / "none")
     with pytest.raises(ConfigError, match="say which with --data"):
         opened(tmp_path, path=None)
+
+
+def test_the_photographs_to_try_training_on_can_be_trained_on(tmp_path: Path) -> None:
+    make_photos = runpy.run_path(str(ROOT / "examples" / "make_photos.py"))["make_photos"]
+    for copy in ("a", "b"):
+        make_photos(tmp_path / copy, train=2, val=1)
+    data = opened(tmp_path / "a")
+    assert data.labels == ("flower", "handwriting", "shapes", "temple")
+    assert (len(data), len(data.held_out())) == (8, 4)
+    assert all(decode(sample.image, INPUT, max_pixels=10**6).any() for sample in data.held_out())
+    for file in sorted((tmp_path / "a").rglob("*.jpg")):
+        again = tmp_path / "b" / file.relative_to(tmp_path / "a")
+        assert file.read_bytes() == again.read_bytes()
