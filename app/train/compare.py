@@ -90,9 +90,11 @@ def cells(
         seeds: of the first weights, and of the order and variation of the images.
 
     Raises:
-        ConfigError: if there is no such variant.
+        ConfigError: if there is no such variant, or there are no seeds.
     """
     variants, seeds = tuple(variants), tuple(seeds)
+    if not seeds:
+        raise ConfigError("nothing is compared from no seeds: set --seeds to 1 or more")
     if unknown := [name for name in variants if name not in VARIANTS]:
         raise ConfigError(
             f"there is no variant {', '.join(unknown)} to compare: there are {', '.join(VARIANTS)}"
@@ -132,8 +134,10 @@ def run_cells(
     """
     left = [cell for cell in todo if not _is_finished(cell)]
     done = len(todo) - len(left)
-    # spawn: a fork would copy the locks of torch's threads in whatever state they are in.
-    context = multiprocessing.get_context("spawn")
+    # A fork would copy the locks of torch's threads in whatever state they are in. Of a server that
+    # has imported all and computed nothing it does not, and nobody waits for the imports twice.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(max(1, min(jobs, len(left))), mp_context=context) as processes:
         running = {processes.submit(run_cell, cell, device): cell for cell in left}
         try:

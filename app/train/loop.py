@@ -33,7 +33,7 @@ from app.model.config import gate_layout
 from app.model.resnet import GSoPOutput, GSoPResNet
 from app.train import checkpoint
 from app.train.data.dataset import DataSet
-from app.train.data.loader import Batch, loader, steps_per_epoch
+from app.train.data.loader import Batch, check_shares, loader, steps_per_epoch
 from app.train.evaluate import normalise, score
 from app.train.fabric import make_fabric
 from app.train.log import Log
@@ -98,6 +98,9 @@ def train(
     data = recipe.open_data()
     recipe = recipe.for_classes(len(data.labels))
     fabric = make_fabric(recipe, device)
+    # Before there is a folder, which the next attempt would find in its way.
+    steps_per_epoch(data, recipe.batch_size)
+    check_shares(recipe.batch_size, recipe.accumulate, fabric.world_size)
     run = _open_run(fabric, recipe, folder, data, resume=resume)
     if run.finished:
         return run.result

@@ -1,15 +1,32 @@
 """Images that a network learns in seconds: dark ones, and light ones with a pattern."""
 
+import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from app.images import InputSpec
 from app.model.config import GSoPResNetConfig
 from app.train.data.spec import AugmentSpec, DataSpec
 from app.train.recipe import OptimizerSpec, Recipe, Schedule
+
+FORKSERVER = multiprocessing.get_context("forkserver")
+"""Processes of tests and trainings come from one server, which imports torch and all else once."""
+
+FORKSERVER.set_forkserver_preload(["app.commands.train", "app.train.compare"])
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from a second thread, and wait for it on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def make_folder(root: Path, images: int = 60) -> Path:
@@ -45,6 +62,6 @@ def recipe(folder: Path) -> Recipe:
         schedule=Schedule(steps=30, warmup=3, validate_every=0),
         ema_decay=0.8,
         log_every=5,
-        checkpoint_every=4,
+        checkpoint_every=1000,
         workers=0,
     )

@@ -54,6 +54,11 @@ def test_a_variant_that_is_none_is_refused(recipe: Recipe, tmp_path: Path) -> No
         cells(recipe, tmp_path, variants=["plain", "GSoP"], seeds=(0,))
 
 
+def test_no_seeds_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set --seeds to 1 or more"):
+        cells(recipe, tmp_path, variants=["plain"], seeds=range(0))
+
+
 def test_the_tables() -> None:
     assert as_csv(ROWS).splitlines() == [
         "variant,seed,top1,parameters,multiply_adds,seconds",

@@ -6,13 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from app.__main__ import main
 from app.errors import ConfigError, SetupError
 from app.model.config import GSoPResNetConfig
 from app.model.resnet import GSoPResNet
@@ -21,7 +24,7 @@ from app.train.loop import train
 from app.train.recipe import OptimizerSpec, Recipe, Schedule
 from app.train.run import Run
 from tests.support import ROOT, eventually
-from tests.train.conftest import make_folder
+from tests.train.conftest import FORKSERVER, make_folder
 
 Change = Callable[..., Recipe]
 
@@ -44,11 +47,34 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def command(recipe: Recipe, run: Path, *more: str) -> list[str]:
-    """``gsop train`` with this recipe."""
+def arguments(recipe: Recipe, run: Path) -> list[str]:
+    """Of ``gsop train`` with this recipe."""
     file = run.parent / f"{run.name}.json"
     file.write_text(recipe.model_dump_json(), encoding="utf-8")
-    return ["-m", "app", "train", "--recipe", str(file), "--output", str(run), "--quiet", *more]
+    return ["train", "--recipe", str(file), "--output", str(run), "--device", "cpu", "--quiet"]
+
+
+@contextmanager
+def training(recipe: Recipe, run: Path) -> Iterator[BaseProcess]:
+    """``gsop train`` in a process of its own, killed at the end if it still runs.
+
+    What it prints is in ``RUN.out``.
+    """
+    out = run.parent / f"{run.name}.out"
+    process = FORKSERVER.Process(target=in_process, args=(arguments(recipe, run), out))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def in_process(command: Sequence[str], out: Path) -> None:
+    torch.set_num_threads(1)  # as in the tests' own process: bits depend on it
+    with out.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
+        status = main(command)
+    sys.exit(status)
 
 
 def test_a_run_learns_and_leaves_all_behind(recipe: Recipe, tmp_path: Path) -> None:
@@ -100,14 +126,12 @@ def test_what_was_killed_ends_in_the_same_weights(recipe: Recipe, tmp_path: Path
     recipe = steps(recipe, 40, checkpoint_every=5, log_every=1)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(recipe, whole, device="cpu", progress=False)
-    process = subprocess.Popen([sys.executable, *command(recipe, killed)], cwd=ROOT)
-    try:
+    with training(recipe, killed) as process:
         # An epoch is 6 steps, so from 13 the run is inside of its third one.
         eventually(lambda: (killed / "log.csv").exists() and len(rows(killed)) >= 14, 120)
-        process.send_signal(signal.SIGKILL)
-    finally:
         process.kill()
-        process.wait()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (killed / "result.json").exists()
     assert len(rows(killed)) < 40
     # From here in one process with the whole run, as threads and libraries must be the same.
@@ -136,7 +160,7 @@ def test_two_processes_learn_as_one_with_the_whole_batch(recipe: Recipe, tmp_pat
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run(
-        [sys.executable, *torchrun, *command(recipe, two)],
+        [sys.executable, *torchrun, "-m", "app", *arguments(recipe, two)],
         cwd=ROOT,
         env=environment,
         check=True,
@@ -155,17 +179,12 @@ def test_two_processes_learn_as_one_with_the_whole_batch(recipe: Recipe, tmp_pat
 def test_sigterm_saves_and_stops(recipe: Recipe, tmp_path: Path) -> None:
     recipe = steps(recipe, 2000, checkpoint_every=1000, log_every=1)
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, *command(recipe, run)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    try:
+    with training(recipe, run) as process:
         eventually(lambda: (run / "log.csv").exists() and len(rows(run)) >= 2, 120)
         process.terminate()
-        out, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 128 + signal.SIGTERM
+        process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
+    out = (tmp_path / "run.out").read_text(encoding="utf-8")
     match = re.search(r"SIGTERM: stopped after step (\d+); go on with `gsop train --resume", out)
     assert match is not None
     newest = max((run / "checkpoints").iterdir())
@@ -175,6 +194,21 @@ def test_sigterm_saves_and_stops(recipe: Recipe, tmp_path: Path) -> None:
 def test_accumulated_parts_are_one_step(recipe: Recipe, tmp_path: Path) -> None:
     result = train(steps(recipe, 4, accumulate=4), tmp_path / "run", device="cpu", progress=False)
     assert (result.steps, result.images) == (4, 64)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_size": 97}, "more than the 96 images"),
+        ({"batch_size": 15, "accumulate": 2}, "a multiple of 2"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_leaves_no_run(
+    recipe: Recipe, tmp_path: Path, fields: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(steps(recipe, 2, **fields), tmp_path / "run", device="cpu", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_is_not_trained_again(recipe: Recipe, tmp_path: Path) -> None:
@@ -219,7 +253,7 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(
     run = tmp_path / "run"
     run.mkdir()
     (run / "checkpoints").write_text("a file where the folder should be")
-    train(steps(recipe, 5), run, device="cpu", progress=False)
+    train(steps(recipe, 5, checkpoint_every=4), run, device="cpu", progress=False)
     assert "the checkpoint after step 4 was not written" in capfd.readouterr().err
     assert weights(run)
 

@@ -53,6 +53,19 @@ def steps_per_epoch(dataset: DataSet, batch_size: int) -> int:
     return len(dataset) // batch_size
 
 
+def check_shares(batch_size: int, accumulate: int, world: int) -> None:
+    """Whether a step's images can be shared out evenly among its parts and the processes.
+
+    Raises:
+        ConfigError: if they cannot.
+    """
+    if batch_size % (accumulate * world):
+        raise ConfigError(
+            f"{batch_size} images a step cannot be shared out evenly among {world} processes and "
+            f"{accumulate} parts: make batch_size a multiple of {accumulate * world}"
+        )
+
+
 def loader(
     dataset: DataSet,
     *,
@@ -87,11 +100,7 @@ def loader(
     Raises:
         ConfigError: if a step's images cannot be shared out evenly, or are more than there are.
     """
-    if batch_size % (accumulate * world):
-        raise ConfigError(
-            f"{batch_size} images a step cannot be shared out evenly among {world} processes and "
-            f"{accumulate} parts: make batch_size a multiple of {accumulate * world}"
-        )
+    check_shares(batch_size, accumulate, world)
     if workers < 0:
         workers = min(MOST_WORKERS, max(1, cpu_count() // world))
     parts = _Parts(dataset, batch_size, seed, first_step, steps, accumulate, rank, world)
