@@ -20,8 +20,9 @@ COPY model_store model_store
 RUN useradd --no-create-home --uid 10001 gsop \
  && /opt/venv/bin/python -m compileall -q app
 
-# Nothing is written at run time: works with `docker run --read-only --tmpfs /tmp`.
-USER gsop
+# Nothing is written at run time: works with `docker run --read-only`. The user as a number, so that
+# Kubernetes can see that it is not root.
+USER 10001:10001
 ENV PATH=/opt/venv/bin:$PATH GSOP_HOST=0.0.0.0 GSOP_PORT=8000 GSOP_MODEL_STORE=/srv/gsop/model_store
 EXPOSE 8000
 STOPSIGNAL SIGTERM
