@@ -26,6 +26,10 @@ UNREAD_ROUNDS = 3
 """So many times :attr:`GuardedProtocol.head_seconds` may an answer wait for its client."""
 
 
+LAST_CALL_SECONDS = 0.5
+"""When the service stops, a request that is on its way on an idle connection is still answered."""
+
+
 class Lobby:
     """The connections that wait for a request, the one that waits longest first."""
 
@@ -134,11 +138,27 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.pipeline and self.cycle.response_complete:
             self.lobby.waiting[self] = None
 
+    def shutdown(self) -> None:
+        """Close as soon as nothing is going on, but not on a request that has just been sent."""
+        if self._is_idle:
+            self.loop.call_later(LAST_CALL_SECONDS, self._close_if_idle)
+        else:
+            super().shutdown()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle:
+            self.transport.close()
+        else:
+            super().shutdown()
+
     def _look(self) -> None:
         """Once in :attr:`head_seconds`: has this connection kept us waiting?"""
         waited = self.loop.time() - (self._waiting_since or self.loop.time())
-        idle = self.cycle is None or self.cycle.response_complete
-        if idle and waited >= self.head_seconds and not self.transport.is_closing():
+        if self._is_idle and waited >= self.head_seconds and not self.transport.is_closing():
             self.transport.close()
         # Closing waits for the client to read what is unsent, which it may never do.
         unread = self.transport.get_write_buffer_size() > 0

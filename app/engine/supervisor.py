@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Self
 
+from app.engine.listener import turn_away
 from app.engine.messages import address_prefix, listen
 from app.engine.metrics import COUNTERS
 from app.engine.nursery import Nursery, Process
@@ -211,6 +212,8 @@ class Supervisor:
         if self.failure is None and self._fronts:
             self.arena.service["phase"] = Phase.LEAVING
             time.sleep(self._settings.drain_delay_seconds)
+            if self._http is not None:
+                turn_away(self._http)
         self.arena.service["phase"] = Phase.DRAINING
         for front in self._fronts:
             front.retire()
