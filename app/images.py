@@ -16,7 +16,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -107,10 +107,10 @@ def decode_into(data: bytes, out: Pixels, spec: InputSpec, *, max_pixels: int) -
         raise ValueError(f"out is {out.dtype} {out.shape}, not C-contiguous uint8 {shape}")
     name = _format_of(data)
     if name == "JPEG":
-        pixels, orientation = _decode_jpeg(data, max_pixels)
+        decoded = _decode_jpeg(data, max_pixels, spec.resize)
     else:
-        pixels, orientation = _decode_with_pillow(data, name, max_pixels)
-    _fit(pixels, orientation, out, spec)
+        decoded = _decode_with_pillow(data, name, max_pixels)
+    _fit(decoded, out, spec)
 
 
 def decode_whole(data: bytes, *, max_pixels: int) -> Pixels:
@@ -122,27 +122,44 @@ def decode_whole(data: bytes, *, max_pixels: int) -> Pixels:
     """
     name = _format_of(data)
     if name == "JPEG":
-        pixels, orientation = _decode_jpeg(data, max_pixels)
+        decoded = _decode_jpeg(data, max_pixels)
     else:
-        pixels, orientation = _decode_with_pillow(data, name, max_pixels)
+        decoded = _decode_with_pillow(data, name, max_pixels)
+    pixels = decoded.pixels
     if pixels.ndim == 2:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
-    return _turn(pixels, orientation)
+    return _turn(pixels, decoded.orientation)
 
 
 def centred(pixels: Pixels, spec: InputSpec) -> Pixels:
     """What :func:`decode_into` makes of an image, from its pixels (H, W, 3)."""
     out = np.empty((spec.height, spec.width, 3), np.uint8)
-    _fit(pixels, 1, out, spec)
+    _fit(_Decoded(pixels), out, spec)
     return out
 
 
 def scaled(pixels: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
     """All of ``pixels`` (H, W, 3), scaled by the filters of :func:`decode_into`."""
-    shrink = min(pixels.shape[0] // height, pixels.shape[1] // width)
+    halvings = min(_halvings(pixels.shape[0], height), _halvings(pixels.shape[1], width))
     out = np.empty((height, width, 3), np.uint8)
-    _resize(pixels, max(0, shrink.bit_length() - 1), out, interpolation)
+    _resize(pixels, halvings, out, interpolation)
     return out
+
+
+class _Decoded(NamedTuple):
+    """Pixels as they are stored, ``(H, W)`` or ``(H, W, 3)``, and what they are to become.
+
+    Attributes:
+        pixels: perhaps of a reduced image.
+        orientation: EXIF's.
+        size: height and width of the whole image; those of ``pixels`` if it is absent.
+        halvings: how often the decoder has halved the whole image.
+    """
+
+    pixels: Pixels
+    orientation: int = 1
+    size: tuple[int, int] | None = None
+    halvings: int = 0
 
 
 # --- formats and limits -------------------------------------------------------------------------
@@ -198,8 +215,16 @@ _MAX_SCANS = 50
 a limit, 10 MB keep a core busy for hours. libjpeg writes 10 for colour images and 18 for CMYK."""
 
 
-def _decode_jpeg(data: bytes, max_pixels: int) -> tuple[Pixels, int]:
-    """Pixels as they are stored, and their orientation. libjpeg-turbo runs without the GIL."""
+_MAX_DCT_HALVINGS = 3
+"""A block of 8×8 coefficients can become 4×4, 2×2 or a single pixel."""
+
+
+def _decode_jpeg(data: bytes, max_pixels: int, short_side: int | None = None) -> _Decoded:
+    """Pixels as they are stored, and their orientation. libjpeg-turbo runs without the GIL.
+
+    With ``short_side``, an image of which the short side is at least twice that long comes halved,
+    as often as possible: the decoder leaves fine detail out that would be averaged away.
+    """
     exif, scans = _survey_jpeg(data)
     if scans > _MAX_SCANS:
         raise InvalidImage(
@@ -210,12 +235,24 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> tuple[Pixels, int]:
         _check_size(width, height, max_pixels)
         if colour in ("CMYK", "YCCK"):
             return _decode_with_pillow(data, "JPEG", max_pixels)
-        # The place for DCT scaling: min_height and min_width let the decoder do _fit's halvings.
-        pixels = simplejpeg.decode_jpeg(data, "GRAY" if colour == "Gray" else "RGB")
+        halvings = _halvings(min(height, width), short_side) if short_side else 0
+        halvings = min(halvings, _MAX_DCT_HALVINGS)
+        pixels = simplejpeg.decode_jpeg(
+            data,
+            "GRAY" if colour == "Gray" else "RGB",
+            # The decoder takes the smallest of its scales that reaches these; 0: the whole image.
+            min_height=-(-height >> halvings) if halvings else 0,
+            min_width=-(-width >> halvings) if halvings else 0,
+        )
     except ValueError:
         # Raised even for faults that libjpeg only warns of; Pillow reads some of those files.
         return _decode_with_pillow(data, "JPEG", max_pixels)
-    return pixels[..., 0] if colour == "Gray" else pixels, _orientation(exif)
+    return _Decoded(
+        pixels[..., 0] if colour == "Gray" else pixels,
+        _orientation(exif),
+        (height, width),
+        halvings,
+    )
 
 
 def _survey_jpeg(data: bytes) -> tuple[bytes, int]:
@@ -268,15 +305,14 @@ _MAX_LAYERS = 8
 can be listed a million times over the same bytes, and Pillow decodes each."""
 
 
-def _decode_with_pillow(data: bytes, name: str, max_pixels: int) -> tuple[Pixels, int]:
-    """Pixels, grey or R, G, B, and their orientation."""
+def _decode_with_pillow(data: bytes, name: str, max_pixels: int) -> _Decoded:
     try:
         with Image.open(BytesIO(data), formats=(name,)) as image:
             _check_size(image.width, image.height, max_pixels)
             _check_effort(image, name)
             pixels = _to_array(image, name)
             # After the pixels: a PNG may end with its EXIF chunk. TIFFs come turned already.
-            return pixels, _orientation(image.info.get("exif"))
+            return _Decoded(pixels, _orientation(image.info.get("exif")))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow's own limit, 179 Mpixel, in force before its plugins can be asked for the size.
         raise ImageTooLarge(
@@ -371,41 +407,55 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
 _ENLARGE = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
-def _fit(pixels: Pixels, orientation: int, out: Pixels, spec: InputSpec) -> None:
-    """Cuts the centre out of ``pixels``, resizes it and turns it upright, into ``out``.
+def _fit(decoded: _Decoded, out: Pixels, spec: InputSpec) -> None:
+    """Cuts the centre out of an image, resizes it and turns it upright, into ``out``.
 
     The small result is turned, not the large image; which rectangle is cut is decided on the
-    upright view, so that the same pixels come out.
+    upright view of the whole image, so that the same pixels come out.
     """
-    upright = _turn(pixels, orientation)
-    halvings = _halvings(upright, spec)
-    centre = _turn(_centre(upright, halvings, spec), _INVERSE.get(orientation, orientation))
+    pixels, orientation = decoded.pixels, decoded.orientation
+    height, width = decoded.size or pixels.shape[:2]
+    turned = orientation >= 5
+    size = (width, height) if turned else (height, width)
+    halvings = _halvings(min(size), spec.resize)
+    box = _centre(size, halvings, spec, decoded.halvings)
+    centre = _turn(_turn(pixels, orientation)[box], _INVERSE.get(orientation, orientation))
+    halvings -= decoded.halvings
     if orientation == 1 and pixels.ndim == 3:
         _resize(centre, halvings, out, spec.interpolation)
         return
-    height, width = (spec.width, spec.height) if orientation >= 5 else (spec.height, spec.width)
-    small = np.empty((height, width, *pixels.shape[2:]), np.uint8)
+    shape = (spec.width, spec.height) if turned else (spec.height, spec.width)
+    small = np.empty((*shape, *pixels.shape[2:]), np.uint8)
     _resize(centre, halvings, small, spec.interpolation)
     if small.ndim == 2:
         small = np.asarray(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB), np.uint8)
     out[...] = _turn(small, orientation)
 
 
-def _halvings(pixels: Pixels, spec: InputSpec) -> int:
-    """How often the short side can be halved and is still at least ``spec.resize``."""
-    short: int = min(pixels.shape[:2])
-    return max(0, (short // spec.resize).bit_length() - 1)
+def _halvings(short: int, wanted: int) -> int:
+    """How often a side of ``short`` pixels can be halved and is still at least ``wanted``."""
+    return max(0, (short // wanted).bit_length() - 1)
 
 
-def _centre(pixels: Pixels, halvings: int, spec: InputSpec) -> Pixels:
-    """A view of the rectangle that becomes the input; its sides can be halved so often."""
-    short, unit = min(pixels.shape[:2]), spec.resize << halvings
+def _centre(
+    size: tuple[int, int], halvings: int, spec: InputSpec, halved: int
+) -> tuple[slice, slice]:
+    """The rectangle that becomes the input.
+
+    Args:
+        size: height and width of the whole image.
+        halvings: how often the rectangle will be halved; its sides and its place allow it.
+        spec: what it becomes.
+        halved: how often the image has been halved already, which the rectangle is for.
+    """
+    short, unit = min(size), spec.resize << halvings
     box = []
-    for side, target in zip(pixels.shape, (spec.height, spec.width), strict=False):
+    for side, target in zip(size, (spec.height, spec.width), strict=True):
         length = (2 * target * short + unit) // (2 * unit)  # target · short / unit, rounded
         length = min(max(length, 1), short >> halvings) << halvings
-        box.append(slice((side - length) // 2, (side - length) // 2 + length))
-    return pixels[box[0], box[1]]
+        start = (side - length) // 2 >> halvings << halvings
+        box.append(slice(start >> halved, start + length >> halved))
+    return box[0], box[1]
 
 
 def _resize(pixels: Pixels, halvings: int, out: Pixels, enlarge: Interpolation) -> None:

@@ -12,7 +12,7 @@ from app.store.store import publish
 DIGITS = Path(__file__).parent.parent / "model_store" / "digits"
 NAMES = ("null", "digits", "resnet50")
 
-_INPUT = InputSpec(
+INPUT = InputSpec(
     height=224, width=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
 """ImageNet's usual."""
@@ -41,7 +41,7 @@ def publish_models(store: Path) -> None:
                 GSoPResNet(config).eval(),
                 name=name,
                 version="1",
-                input=_INPUT,
+                input=INPUT,
                 labels=[f"class {i}" for i in range(config.num_classes)],
                 metrics={},
                 provenance={"made by": "benchmarks"},
