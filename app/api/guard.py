@@ -8,6 +8,7 @@ trickle in, nor on how long a client may leave its answer unread.
 import asyncio
 import json
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import RequestError
@@ -86,7 +87,31 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("the request's head is too large; send fewer headers")
                 return
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay_with_http1(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            # Not worth a line in the log: everybody can cause as many as they like.
+            self.send_400_response("this is no HTTP/1.1; see the service's /docs")
+
+    def _stay_with_http1(self, rest: bytes) -> None:
+        """Take a request as if it had not asked for another protocol (RFC 9110, section 7.8).
+
+        The parser takes such a request to end with its head, and would read its body as the next
+        request: one that a proxy has never seen. So the head is parsed again, without the wish.
+        """
+        if self.parser.get_method() == b"CONNECT":
+            self.send_400_response("this is no proxy")
+            return
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        head += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn
+        self._in_head = False  # what comes now has been counted
+        self.data_received(b"\r\n".join([*head, b"", b""]) + rest)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, with a problem as from every route, and close."""
@@ -120,12 +145,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Wait no more: the body and the answer have their own deadlines."""
+        if self.parser.should_upgrade():
+            return  # to come again
         self._in_head, self._waiting_since = False, None
         self.lobby.waiting.pop(self, None)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """After a refused body's end, wait for the next request."""
+        if self.parser.should_upgrade():
+            return
         if self.cycle.response_complete:
             self._waiting_since = self.loop.time()
         super().on_message_complete()

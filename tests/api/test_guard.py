@@ -1,6 +1,7 @@
 """What a connection may not do before a route sees it."""
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -69,6 +70,49 @@ def test_a_head_without_end_is_refused(server: Server) -> None:
         else:
             pytest.fail("64 MiB of a header were taken in")
     assert server.predict(GOOD)["predictions"]
+
+
+UPGRADES = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+    "websocket": b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+}
+
+
+@pytest.mark.parametrize("wish", UPGRADES)
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+def test_a_wish_for_another_protocol_is_passed_over(server: Server, wish: str, pieces: int) -> None:
+    # The body is a request: one that must not be answered.
+    body = b"GET /healthz HTTP/1.1\r\nHost: smuggled\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n" + UPGRADES[wish]
+    good = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(GOOD), GOOD)
+    last = b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    sent = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body) + good + last
+    step = -(-len(sent) // pieces)
+    with connect(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(sent), step):
+            connection.sendall(sent[at : at + step])
+            time.sleep(0.02 * (pieces > 1))  # so that the pieces come one by one
+        answers = all_of(connection)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"400", b"200", b"200"]
+    assert b"invalid_image" in answers
+    assert b"predictions" in answers
+    assert b'"alive"' not in answers
+
+
+def test_a_tunnel_is_refused(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(b"CONNECT test:80 HTTP/1.1\r\nHost: test\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+        assert re.findall(rb"HTTP/1.1 (\d+)", all_of(connection)) == [b"400"]
+
+
+def test_what_is_no_http_writes_no_log(server: Server) -> None:
+    before = len(server.log)
+    for data in (b"\x16\x03\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\nX y\r\n\r\n"):
+        with connect(server) as connection:
+            connection.sendall(data)
+            assert b" 400 " in all_of(connection)
+    assert server.log[before:] == []
 
 
 def test_a_query_without_end_is_refused(server: Server) -> None:

@@ -120,7 +120,7 @@ def pick(rng: Random) -> tuple[int, bytes]:
 
 def good(rng: Random) -> Shot:
     which, image = pick(rng)
-    match rng.integers(4):
+    match rng.integers(5):
         case 0:
             data = request(form([("image", image), ("note", b"x")]), FORM)
         case 1:
@@ -128,6 +128,8 @@ def good(rng: Random) -> Shot:
             data = request(text, "application/json")
         case 2:
             data = CHUNKED + chunked(image, int(rng.integers(1, 400)))
+        case 3:
+            data = request(image, headers="Connection: Upgrade\r\nUpgrade: h2c\r\n")
         case _:
             data = request(image, "application/octet-stream")
     return Shot(data, frozenset({200}), (which,))
