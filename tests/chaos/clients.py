@@ -16,6 +16,9 @@ from tests.support import Server
 ANSWER_SECONDS = 60.0
 """A request that is not answered by then has been lost."""
 
+IDLE_SECONDS = 30.0
+"""After a round that took so long (this process was stopped) the connection may be closed."""
+
 PAUSE_SECONDS = 0.05
 """Before the next try where nobody takes the connection."""
 
@@ -106,8 +109,27 @@ class Tally:
 class Load:
     """A closed loop in a thread of its own. A context manager: its end is the clients' end."""
 
-    def __init__(self, url: str, asked: Sequence[Question], clients: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        asked: Sequence[Question],
+        clients: int,
+        *,
+        per_connection: int = 1_000_000,
+        patience: float = ANSWER_SECONDS,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            url: of the service.
+            asked: the requests, taken in turn by each client.
+            clients: how many wait for an answer at any time.
+            per_connection: requests after which a client opens another connection.
+            patience: seconds after which an answer counts as lost.
+        """
         self.tally = Tally()
+        self._per_connection = per_connection
+        self._patience = patience
         self._where = where(url)
         self._asked = asked
         self._clients = clients
@@ -147,21 +169,27 @@ class Load:
     ) -> int:
         """Ask on one connection until it ends; the number of the next question."""
         port = writer.get_extra_info("sockname")[1]
-        while not self._ended:
+        was_away = False
+        for _ in range(self._per_connection):
+            if self._ended:
+                break
             question = self._asked[number % len(self._asked)]
             number += 1
             began = time.monotonic()
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(self._patience):
                     writer.write(question.data)
                     status, body, closes = await read_answer(reader)
             except (OSError, asyncio.IncompleteReadError):  # TimeoutError is one
-                self.tally.broken.append(port)
+                if not was_away:
+                    self.tally.broken.append(port)
                 return number
-            self.tally.seconds = max(self.tally.seconds, time.monotonic() - began)
+            took = time.monotonic() - began
+            was_away = took > IDLE_SECONDS
+            self.tally.seconds = max(self.tally.seconds, took)
             self._judge(question, status, body)
             if closes:
-                return number
+                break
         return number
 
     def _judge(self, question: Question, status: int, body: bytes) -> None:

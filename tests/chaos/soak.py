@@ -18,6 +18,15 @@ CLIENTS = 16
 WARM_SHARE = 0.2
 """Of the requests; caches, allocators and the ring of records are full then."""
 
+WARM_REQUESTS = 800
+"""At least; each front has had some of every kind then."""
+
+PER_CONNECTION = 25
+"""Requests on one connection, so that clients come and go and every front has its share."""
+
+PATIENCE_SECONDS = 1200.0
+"""A soak may be stopped for a while, as on a machine that something else needs."""
+
 GROWTH = 1.05
 RECORDS = 256
 """Kept predictions: few, so that the ring goes round many times."""
@@ -51,14 +60,18 @@ def soak(store: Path, seconds: float, requests: int = 0) -> Report:
         first = server.predict(good_images()[0])["id"]
         began = time.monotonic()
 
-        def is_past(share: float, sent_before: int) -> Callable[[Load], bool]:
-            if requests:
-                return lambda load: sent_before + load.tally.right >= share * requests
-            return lambda _: time.monotonic() - began >= share * seconds
+        def is_past(share: float, before: int, least: int) -> Callable[[Load], bool]:
+            def look(load: Load) -> bool:
+                right = before + load.tally.right
+                if requests:
+                    return right >= max(least, share * requests)
+                return right >= least and time.monotonic() - began >= share * seconds
 
-        warming = run_until(server, asked, is_past(WARM_SHARE, 0))
-        warm = held(server)
-        load = run_until(server, asked, is_past(1, warming.tally.right))
+            return look
+
+        warming = run_until(server, asked, is_past(WARM_SHARE, 0, WARM_REQUESTS))
+        warm, before = held(server), warming.tally.right
+        load = run_until(server, asked, is_past(1, before, before + RECORDS))
         after = held(server)
         took = time.monotonic() - began
         right = warming.tally.right + load.tally.right
@@ -75,7 +88,9 @@ def soak(store: Path, seconds: float, requests: int = 0) -> Report:
 
 def run_until(server: Server, asked: list[Question], done: Callable[[Load], bool]) -> Load:
     """Clients until ``done`` says so of what they have had."""
-    with Load(server.url, asked, CLIENTS) as load:
+    with Load(
+        server.url, asked, CLIENTS, per_connection=PER_CONNECTION, patience=PATIENCE_SECONDS
+    ) as load:
         while not done(load):
             time.sleep(LOOK_SECONDS)
     time.sleep(REST_SECONDS)
