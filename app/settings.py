@@ -87,8 +87,9 @@ class Settings(BaseSettings):
     )
     backend: str = Field(
         "torch",
-        pattern=r"^(torch|[\w.]+:\w+)$",
-        description="What computes: `torch`, or a predictor of your own as `module:Class`.",
+        pattern=r"^(torch|openvino|[\w.]+:\w+)$",
+        description="What computes: `torch`; `openvino` (the extra of that name; the CPU only); or "
+        "a predictor of your own as `module:Class`.",
     )
     max_batch: int = Field(
         0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."

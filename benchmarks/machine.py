@@ -9,6 +9,7 @@ from typing import Any
 
 PACKAGES = (
     "torch",
+    "openvino",
     "numpy",
     "fastapi",
     "uvicorn",

@@ -28,6 +28,7 @@ TORCH = (
     "app.store.store",
     "app.engine.predictor",
     "app.engine.process",
+    "app.engine.openvino",
     "app.engine.worker",
     "app.commands.local",
     "app.commands.publish",

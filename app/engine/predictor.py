@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.errors import ConfigError
 from app.model.folding import fold_batch_norms
@@ -81,10 +81,48 @@ class Pending:
         return np.asarray(self.values.numpy())
 
 
-class Predictor:
-    """One model on one device.
+class Answering(nn.Module):
+    """All that is computed for a batch: pixels in, probabilities and gates out, in one tensor.
 
-    It makes the model its own: batch norms are folded into their convolutions.
+    It makes the network its own: batch norms are folded into their convolutions.
+
+    Args:
+        manifest: of the model version.
+        network: the model, whose weights are changed.
+        dtype: that the network computes in; what needs float32 keeps it.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, manifest: Manifest, network: GSoPResNet, dtype: torch.dtype) -> None:
+        super().__init__()
+        fold_batch_norms(network.eval())
+        self.network = network.requires_grad_(False).to(dtype)
+        self.dtype = dtype
+        self.gates = [gate.name for gate in manifest.gates]
+        mean, std = torch.tensor(manifest.input.mean), torch.tensor(manifest.input.std)
+        # (pixel / 255 - mean) / std as one multiply-add
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:  # (N, H, W, 3) uint8
+        """Probabilities and gates, ``(N, classes + G)`` float32."""
+        pixels = images.permute(0, 3, 1, 2)  # (N, 3, H, W), channels last
+        normalised = torch.addcmul(self.shift, pixels.float(), self.scale)
+        output = self.network(normalised.to(self.dtype))
+        probabilities = output.logits.float().softmax(dim=1)
+        gates = [output.gates[name].float().flatten(1) for name in self.gates]
+        # A sigmoid lies in (0, 1); rounding to float32 must not put it on the border.
+        inside = torch.cat(gates, dim=1).clamp(TINY, BELOW_ONE) if gates else probabilities[:, :0]
+        return torch.cat([probabilities, inside], dim=1)
+
+
+class Predictor:
+    """One model on one device, computed by torch.
+
+    It makes the model its own (see :class:`Answering`). A subclass that computes otherwise has its
+    own :meth:`prepare` and :meth:`compute`.
 
     Up to ``depth`` batches can be in flight: each has its own staging memory on the host, pinned
     where the device is a GPU.
@@ -103,15 +141,7 @@ class Predictor:
         self.device = device
         self.max_batch = max_batch
         self.depth = 2 if device.type == "cuda" else 1
-        fold_batch_norms(model.eval())
-        model = model.to(device, dtype)
-        self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-        self._dtype = dtype
         spec = manifest.input
-        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-        # (pixel / 255 - mean) / std as one multiply-add
-        self._scale = (1 / (255 * std)).view(1, 3, 1, 1).to(device)
-        self._shift = (-mean / std).view(1, 3, 1, 1).to(device)
         pinned = device.type == "cuda"
         self._images = torch.empty(
             (self.depth, max_batch, spec.height, spec.width, 3), dtype=torch.uint8
@@ -122,6 +152,20 @@ class Predictor:
         if pinned:
             self._images, self._values = self._images.pin_memory(), self._values.pin_memory()
         self._turn = 0
+        self.prepare(Answering(manifest, model, dtype))
+
+    def prepare(self, answering: Answering) -> None:
+        """Bring what is to be computed onto the device. Called once, last."""
+        moved = answering.to(self.device)
+        self._answering = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+
+    def compute(self, staged: Tensor, values: Tensor) -> None:
+        """From images on the host ``(N, H, W, 3)`` to ``values`` on the host ``(N, classes + G)``.
+
+        It may return before the device is done.
+        """
+        images = staged.to(self.device, non_blocking=True)
+        values.copy_(self._answering(images), non_blocking=True)
 
     def submit(self, images: Sequence[npt.NDArray[np.uint8]]) -> Pending:
         """Begin a batch of 1 to ``max_batch`` images, each ``(H, W, 3)``.
@@ -133,22 +177,12 @@ class Predictor:
         np.stack(images, out=staged.numpy())
         values = self._values[turn, : len(images)]
         with torch.inference_mode():
-            values.copy_(self._forward(staged), non_blocking=True)
+            self.compute(staged, values)
         if self.device.type != "cuda":
             return Pending(values, None)
         finished = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         finished.record()
         return Pending(values, finished)
-
-    def _forward(self, staged: Tensor) -> Tensor:
-        images = staged.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # (N, 3, H, W)
-        normalised = torch.addcmul(self._shift, images.float(), self._scale)
-        output = self._model(normalised.to(self._dtype))
-        probabilities = output.logits.float().softmax(dim=1)
-        gates = [output.gates[gate.name].float().flatten(1) for gate in self.manifest.gates]
-        # A sigmoid lies in (0, 1); rounding to float32 must not put it on the border.
-        inside = torch.cat(gates, dim=1).clamp(TINY, BELOW_ONE) if gates else probabilities[:, :0]
-        return torch.cat([probabilities, inside], dim=1)
 
     def warm_up(self) -> None:
         """Run every batch size that is likely, so that no request pays for a first time.
@@ -163,21 +197,26 @@ class Predictor:
             self.submit([image] * size).result()
 
 
+BACKENDS = {
+    "torch": "app.engine.predictor:Predictor",
+    "openvino": "app.engine.openvino:OpenVINOPredictor",
+}
+"""The predictors that have a short name."""
+
+
 def find_backend(name: str) -> type[Predictor]:
     """The class that ``GSOP_BACKEND`` names: it is made and used as :class:`Predictor` is.
 
     Raises:
-        ConfigError: if there is no such class.
+        ConfigError: if there is no such class, or a package that it needs is not installed.
     """
-    if name == "torch":
-        return Predictor
-    module, _, attribute = name.partition(":")
+    module, _, attribute = BACKENDS.get(name, name).partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"GSOP_BACKEND names {name!r}, which cannot be imported ({error}): "
-            "use torch, or module:Class of a predictor that Python finds"
+            "use torch, openvino, or module:Class of a predictor that Python finds"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Predictor)):
         raise ConfigError(f"GSOP_BACKEND names {name!r}, which is no subclass of Predictor")

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from app.engine.memory import keep_freed_memory
 from app.engine.predictor import (
     DEFAULT_MAX_BATCH,
     Predictor,
@@ -114,6 +115,8 @@ def _load(arena: Arena, engine: int) -> list[Predictor]:
     status["precision"] = str(dtype).removeprefix("torch.").encode()
     status["batch_limit"] = max_batch
     torch.set_num_threads(settings.torch_thread_count)
+    if device.type == "cpu":
+        keep_freed_memory()
     predictors = []
     for expected in arena.deployment.manifests:
         manifest, model = load(settings.model_store / expected.name / expected.version)

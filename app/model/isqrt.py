@@ -30,8 +30,10 @@ def matrix_sqrt(matrix: Tensor, iterations: int = ITERATIONS) -> Tensor:
         (N, d, d), symmetric.
     """
     with torch.autocast(matrix.device.type, enabled=False):
-        trace = matrix.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp(min=MIN_TRACE)
-        identity3 = 3 * torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+        identity = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+        # Not by diagonal(), which OpenVINO cannot translate.
+        trace = (matrix * identity).sum((1, 2), keepdim=True).clamp(min=MIN_TRACE)  # (N, 1, 1)
+        identity3 = 3 * identity
         a = matrix / trace
         z = (identity3 - a) / 2  # towards a^(-1/2)
         y = a @ z  # towards a^(1/2)

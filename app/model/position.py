@@ -32,8 +32,10 @@ def position_covariance(x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         features = at_least_float32(x).flatten(2)  # (N, d, P)
         positions = features.shape[2]
-        mean = features.sum(1, keepdim=True) / positions  # (N, 1, P)
-        return features.mT @ features / positions - mean.mT @ mean
+        sums = features.sum(1, keepdim=True)  # (N, 1, P)
+        # Divided at the end: a sum that is divided at once comes out of OpenVINO 2026.4 right for
+        # the first image of a batch only.
+        return features.mT @ features / positions - sums.mT @ sums / positions**2
 
 
 class PositionGate(nn.Module):

@@ -1,0 +1,191 @@
+"""The raw loop: batches through a predictor one after the other, with nothing of a service around.
+
+    python -m benchmarks.forward --model resnet50 --ways eager torch openvino
+    python -m benchmarks.forward --batches 8 16 --served
+
+It is the limit for the rate that a server can reach. All ways are measured in turns (A B A B), each
+batch size on its own, with all of the machine's processors; figures are medians, with half the
+spread. ``eager`` is the network as it was trained, in channels-last memory; ``torch`` and
+``openvino`` are what ``GSOP_BACKEND`` names. With ``--served`` the service then runs on the same
+machine under load, and its rate is shown as a share of the raw loop's best.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from app.engine.memory import keep_freed_memory
+from app.engine.predictor import Answering, Predictor, find_backend
+from app.settings import cpu_count
+from app.store.catalog import resolve
+from app.store.store import load
+from benchmarks import bodies, models, serve
+from benchmarks.servers import ours
+from benchmarks.summary import figure, markdown
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+
+Images = list[npt.NDArray[np.uint8]]
+
+
+class EagerPredictor(Predictor):
+    """The network as it was trained: no BN is folded, and no memory is arranged for it."""
+
+    def prepare(self, answering: Answering) -> None:
+        """Put the network back to where ``load`` left it."""
+        _, network = load(self.folder)
+        answering.network = network.eval()
+        super().prepare(answering)
+
+    folder = Path()
+
+
+def make(way: str, folder: Path, max_batch: int) -> Predictor:
+    """A predictor of the CPU in float32."""
+    manifest, model = load(folder)
+    kind = EagerPredictor if way == "eager" else find_backend(way)
+    EagerPredictor.folder = folder
+    return kind(
+        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=max_batch
+    )
+
+
+def pixels(predictor: Predictor, count: int) -> Images:
+    """Random images of the size that a predictor takes."""
+    spec = predictor.manifest.input
+    shape = (count, spec.height, spec.width, 3)
+    return list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+def in_turns(
+    ways: dict[str, Callable[[], object]], rounds: int, least: float = 0.2
+) -> dict[str, list[float]]:
+    """Seconds of one call of each way, in each round: the mean of as many as fill ``least``."""
+    repeats = {}
+    for name, way in ways.items():
+        way()
+        start = time.perf_counter()
+        way()
+        repeats[name] = max(1, round(least / (time.perf_counter() - start)))
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                way()
+            seconds[name].append((time.perf_counter() - start) / repeats[name])
+    return seconds
+
+
+def measure(
+    folder: Path, ways: Sequence[str], batches: Sequence[int], rounds: int
+) -> dict[int, dict[str, list[float]]]:
+    """Seconds of a batch, by its size and by way."""
+    predictors = {way: make(way, folder, max(batches)) for way in ways}
+    images = pixels(next(iter(predictors.values())), max(batches))
+    check(predictors, images[: min(3, len(images))])
+    found = {}
+    for batch in batches:
+        calls = {
+            way: lambda predictor=predictor, batch=batch: predictor.submit(images[:batch]).result()
+            for way, predictor in predictors.items()
+        }
+        found[batch] = in_turns(calls, rounds)
+    return found
+
+
+def check(predictors: dict[str, Predictor], images: Images) -> None:
+    """All ways must answer the same, gates included."""
+    answers = [predictor.submit(images).result().copy() for predictor in predictors.values()]
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], atol=1e-3)
+
+
+def table(found: dict[int, dict[str, list[float]]]) -> str:
+    """A row for each batch size: milliseconds and images a second of each way."""
+    ways = list(next(iter(found.values())))
+    header = ["batch"]
+    for way in ways:
+        header += [f"{way} ms", "images/s"]
+    header += [f"{way} / {ways[0]}" for way in ways[1:]]
+    rows = []
+    for batch, seconds in found.items():
+        row = [str(batch)]
+        for way in ways:
+            row.append(figure([1000 * s for s in seconds[way]], 1))
+            row.append(f"{batch / median(seconds[way]):.1f}")
+        base = median(seconds[ways[0]])
+        row += [f"{base / median(seconds[way]):.2f}×" for way in ways[1:]]
+        rows.append(row)
+    return markdown(header, rows)
+
+
+def best_rate(found: dict[int, dict[str, list[float]]], way: str) -> float:
+    """Images a second at the batch size that is best for a way."""
+    return max(batch / median(seconds[way]) for batch, seconds in found.items())
+
+
+def served(store: Path, model: str, way: str, seconds: float, connections: int) -> serve.Round:
+    """The service with its defaults, under a closed load."""
+    settings = {"backend": way} if models.backend_of(model) == "torch" else {}
+    body = bodies.jpeg("small")
+    kind = ours(**settings)
+    return serve.measure(kind, model, store, body, connections=connections, seconds=seconds)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=("resnet50", "digits"), default="resnet50")
+    parser.add_argument("--ways", nargs="+", default=["eager", "torch"])
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=cpu_count())
+    parser.add_argument("--served", action="store_true", help="the service's rate beside it")
+    parser.add_argument("--seconds", type=float, default=20, help="of load, with --served")
+    parser.add_argument("--connections", type=int, default=32, help="with --served")
+    parser.add_argument("--name", help="of the result's file; not written if empty")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(chosen.threads)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory(prefix="gsop-bench-") as folder:
+        store = Path(folder)
+        models.publish_models(store)
+        manifest = resolve(store, chosen.model)
+        version = store / manifest.name / manifest.version
+        before = measure(version, chosen.ways, chosen.batches, chosen.rounds)
+        content: dict[str, Any] = {"setting": vars(chosen), "seconds": before}
+        print(f"{chosen.model}, {chosen.threads} threads, {chosen.rounds} rounds")
+        print(table(before))
+        if chosen.served:
+            content["served"] = []
+            for way in [way for way in chosen.ways if way != "eager"]:
+                under_load = served(store, chosen.model, way, chosen.seconds, chosen.connections)
+                # Once more afterwards: the machine may have become faster or slower meanwhile.
+                after = measure(version, [way], chosen.batches, chosen.rounds)
+                raw = (best_rate(before, way) + best_rate(after, way)) / 2
+                ratio = under_load.rate / raw
+                print(
+                    f"{way}: raw at best {best_rate(before, way):.2f} images/s before, "
+                    f"{best_rate(after, way):.2f} after; served {under_load.rate:.2f} in batches "
+                    f"of {under_load.batch or 0:.1f}: {ratio:.3f} of the raw loop"
+                )
+                content["served"].append(
+                    {"way": way, "ratio": ratio, "raw_after": after, **asdict(under_load)}
+                )
+    if chosen.name:
+        print(f"saved {serve.save(chosen.name, content)}")
+    return content
+
+
+if __name__ == "__main__":
+    main()
