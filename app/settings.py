@@ -28,10 +28,11 @@ def cpu_count() -> int:
 
 
 class TorchrunLayout(NamedTuple):
-    """How ``torchrun`` spread a training: processes on each machine, and machines."""
+    """How ``torchrun`` spread a training: processes a machine, machines, this process's number."""
 
     processes: int
     machines: int
+    rank: int
 
 
 def torchrun_layout() -> TorchrunLayout | None:
@@ -39,7 +40,8 @@ def torchrun_layout() -> TorchrunLayout | None:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     processes = int(os.environ["LOCAL_WORLD_SIZE"])
-    return TorchrunLayout(processes, int(os.environ["WORLD_SIZE"]) // processes)
+    machines = int(os.environ["WORLD_SIZE"]) // processes
+    return TorchrunLayout(processes, machines, int(os.environ["RANK"]))
 
 
 class Settings(BaseSettings):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.commands.models.init import on_backbone
 from app.model.resnet import GSoPResNet
+from app.settings import torchrun_layout
 from app.train.loop import Stopped, train
 from app.train.overrides import find_recipe, override
 from app.train.recipe import Recipe
@@ -69,14 +70,21 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, device: str, progress:
         )
     except Stopped as stopped:
         name = signal.Signals(stopped.signal).name
-        print(f"{name}: {stopped}; go on with `gsop train --resume {folder}`")
+        _say(f"{name}: {stopped}; go on with `gsop train --resume {folder}`")
         return 128 + stopped.signal
-    print(
+    _say(
         f"{folder}: {result.top1:.2%} of {result.held_out} held-out images right after "
         f"{result.steps} steps in {result.seconds:.0f} s, {result.waiting:.0%} of them waiting "
         f"for data\npublish it with `gsop publish {folder} --name {recipe.name}`"
     )
     return 0
+
+
+def _say(text: str) -> None:
+    """Once, however many processes train."""
+    layout = torchrun_layout()
+    if layout is None or layout.rank == 0:
+        print(text)
 
 
 def _initial(recipe: Recipe) -> GSoPResNet | None:

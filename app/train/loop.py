@@ -234,7 +234,8 @@ class _Training:
         clock = time.perf_counter()
         while totals.step < self.total_steps:
             rate = set_learning_rate(self.optimizer, recipe, totals.step, self.epoch_steps)
-            gates = self._step(batches, log)
+            parts = self._next_parts(batches, log, asked)
+            gates = self._step(parts, log)
             totals.step += 1
             self._update_average()
             log.advance(totals.step)
@@ -259,18 +260,32 @@ class _Training:
             if stop and not last:
                 raise Stopped(stop, totals.step)
 
-    def _step(self, batches: Iterator[Batch], log: Log) -> dict[str, Tensor]:
+    def _next_parts(self, batches: Iterator[Batch], log: Log, asked: list[int]) -> list[Batch]:
+        """The images of the next step.
+
+        Ctrl-C, and many a supervisor's SIGTERM, reach the loading processes too, which die of it:
+        then what has been done so far is kept here.
+        """
+        began = time.perf_counter()
+        try:
+            parts = [next(batches) for _ in range(self.recipe.accumulate)]
+        except (RuntimeError, OSError, EOFError):
+            if not asked:
+                raise
+            self._save(log)
+            raise Stopped(asked[0], self.totals.step) from None
+        self.meter.waiting += time.perf_counter() - began
+        return parts
+
+    def _step(self, parts: list[Batch], log: Log) -> dict[str, Tensor]:
         """One step of the optimiser; the gates of its last images."""
         recipe, fabric, meter = self.recipe, self.fabric, self.meter
         self.optimizer.zero_grad()
-        for part in range(recipe.accumulate):
-            asked_for = time.perf_counter()
-            batch = next(batches)
-            meter.waiting += time.perf_counter() - asked_for
+        for part, batch in enumerate(parts):
             self._count_broken(batch, log)
             pixels = batch.pixels.to(fabric.device, non_blocking=True)
             labels = batch.labels.to(fabric.device, non_blocking=True)
-            with fabric.no_backward_sync(self.forward, enabled=part < recipe.accumulate - 1):
+            with fabric.no_backward_sync(self.forward, enabled=part < len(parts) - 1):
                 output: GSoPOutput = self.forward(normalise(pixels, recipe.input))
                 loss = F.cross_entropy(
                     output.logits, labels, label_smoothing=recipe.label_smoothing

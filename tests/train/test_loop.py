@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from itertools import islice
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +21,9 @@ from app.__main__ import main
 from app.errors import ConfigError, SetupError
 from app.model.config import GSoPResNetConfig
 from app.model.resnet import GSoPResNet
+from app.train.data.loader import Batch, loader
 from app.train.data.spec import DataSpec
-from app.train.loop import train
+from app.train.loop import Stopped, train
 from app.train.recipe import OptimizerSpec, Recipe, Schedule
 from app.train.run import Run
 from tests.support import ROOT, eventually
@@ -159,13 +162,16 @@ def test_two_processes_learn_as_one_with_the_whole_batch(recipe: Recipe, tmp_pat
     train(recipe, one, device="cpu", progress=False)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, *torchrun, "-m", "app", *arguments(recipe, two)],
         cwd=ROOT,
         env=environment,
         check=True,
         timeout=240,
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    assert done.stdout.count("publish it with") == 1
     for column in ("loss", "layer4.1.channel.mean"):
         curves = [[float(row[column]) for row in rows(run)] for run in (one, two)]
         assert len(curves[0]) == 12
@@ -189,6 +195,27 @@ def test_sigterm_saves_and_stops(recipe: Recipe, tmp_path: Path) -> None:
     assert match is not None
     newest = max((run / "checkpoints").iterdir())
     assert newest.name == f"step-{int(match[1]):09}.pt"
+
+
+def test_a_signal_that_ends_the_loading_processes_too_loses_nothing(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = steps(recipe, 9, accumulate=2)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(recipe, whole, device="cpu", progress=False)
+
+    def dying(*args: Any, **options: Any) -> Iterator[Batch]:
+        yield from islice(loader(*args, **options), 2 * 7 + 1)  # to the middle of step 8
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("DataLoader worker exited unexpectedly")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.train.loop.loader", dying)
+        with pytest.raises(Stopped) as caught:
+            train(recipe, stopped, device="cpu", progress=False)
+    assert (caught.value.signal, caught.value.step) == (signal.SIGINT, 7)
+    train(recipe, stopped, resume=True, device="cpu", progress=False)
+    assert weights(stopped) == weights(whole)
 
 
 def test_accumulated_parts_are_one_step(recipe: Recipe, tmp_path: Path) -> None:
