@@ -128,6 +128,19 @@ def test_sigterm_answers_what_is_in_flight(server: Server) -> None:
     assert not [path for path in Path("/dev/shm").iterdir() if "gsop" in path.name]  # noqa: S108
 
 
+def test_readiness_goes_off_first_and_answers_announce_the_end(tiny_store: Path) -> None:
+    with Server(tiny_store, models="tiny", drain_delay_seconds=3) as server:
+        serving = server.wait_ready().http.post("/predict", content=IMAGES[0], headers=PNG)
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: server.http.get("/readyz").status_code == 503)
+        leaving = server.http.post("/predict", content=IMAGES[0], headers=PNG)
+        assert (serving.status_code, leaving.status_code) == (200, 200)
+        # Nobody is to send a request on a connection that is about to be closed.
+        assert "connection" not in serving.headers
+        assert leaving.headers["connection"] == "close"
+        assert server.process.wait(60) == 0
+
+
 def test_all_slots_taken_is_429_at_once(tiny_store: Path) -> None:
     with Server(tiny_store, models="tiny", slots=4) as server:
         server.wait_ready()

@@ -10,12 +10,12 @@ pytestmark = pytest.mark.slow
 
 SECONDS = {
     "kill-engine": 6,  # two kills
-    "kill-front": 6,
+    "kill-front": 3,
     "kill-supervisor": 1,
-    "overload": 6,
+    "overload": 4,
     "drain": 1,
     "rolling-restart": 1,
-    "soak": 10,
+    "soak": 5,
 }
 
 
