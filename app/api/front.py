@@ -4,12 +4,14 @@
 means that the supervisor died, and that nobody would ever end this process.
 """
 
+import asyncio
 import logging
 import os
 import resource
 import socket
 import sys
 import threading
+from functools import partial
 
 import uvicorn
 
@@ -51,7 +53,23 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, handshake_seconds=settings.head_seconds).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with a bound on TLS handshakes: theirs is a minute, and no option."""
+
+    def __init__(self, config: uvicorn.Config, *, handshake_seconds: float) -> None:
+        super().__init__(config)
+        self._handshake_seconds = handshake_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        if self.config.ssl is not None:
+            loop.create_server = partial(  # type: ignore[method-assign]  # there is no other way in
+                loop.create_server, ssl_handshake_timeout=self._handshake_seconds
+            )
+        await super().startup(sockets)
 
 
 def _connections(wanted: int) -> int:

@@ -1,5 +1,6 @@
 """HTTPS with a certificate that the test makes."""
 
+import contextlib
 import socket
 import ssl
 from pathlib import Path
@@ -52,6 +53,25 @@ def test_with_a_certificate_only_https_is_spoken(
             plain.sendall(b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")
             assert b"HTTP" not in plain.recv(65536)
         assert server.http.get("/readyz").status_code == 200
+
+
+def test_who_begins_no_handshake_is_sent_away(
+    tiny_store: Path, authority: trustme.CA, certificate: Path
+) -> None:
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    files = {"tls_certfile": certificate / "chain.pem", "tls_keyfile": certificate / "key.pem"}
+    server = Server(tiny_store, models="tiny", head_seconds=1, **files)
+    server.verify = trusting
+    with server:
+        server.wait_ready()
+        address = urlsplit(server.url)
+        where = (address.hostname or "", address.port or 0)
+        silent = [socket.create_connection(where, timeout=30) for _ in range(500)]
+        assert server.predict(random_pngs(1)[0])["predictions"]
+        for connection in silent:
+            with connection, contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""  # fails by its timeout if it stays open
 
 
 @pytest.mark.parametrize(
