@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-PEERS := gsop mosec-stages mosec-one litserve litserve-2 ray ray-2 fastapi fastapi-2 \
+PEERS := gsop gsop-2 mosec-stages mosec-one litserve litserve-2 ray ray-2 fastapi fastapi-2 \
 	pytriton pytriton-1ms
 
 .DEFAULT_GOAL := help
@@ -40,6 +40,9 @@ bench: install  ## measure the service; needs wrk (apt-get install wrk)
 	$(BIN)/python -m benchmarks.serve --model null
 	$(BIN)/python -m benchmarks.serve --model digits
 	$(BIN)/python -m benchmarks.serve --model resnet50
+	$(BIN)/python -m benchmarks.idle
+	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.scaling
 
 bench-peers: install  ## the same with other servers beside it, which it installs
 	benchmarks/peers/install.sh

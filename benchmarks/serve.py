@@ -28,6 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 
 KINDS: dict[str, Kind] = {
     "gsop": ours(),
+    "gsop-2": ours("gsop-2", fronts="2", torch_threads="1"),
     "mosec-stages": peer("mosec", layout="stages"),
     "mosec-one": peer("mosec", layout="one"),
     "litserve": peer("litserve", workers="1"),

@@ -89,14 +89,14 @@ class Server:
             self._port = probe.getsockname()[1]
         path = kind.path.format(model=model)
         self.url = f"http://127.0.0.1:{self._port}{path}"
-        self._mark = secrets.token_hex(8)
+        self.mark = secrets.token_hex(8)
         self._command = kind.command(model, store, self._port)
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GSOP_")},
             "GSOP_MODELS": model,
             "GSOP_BACKEND": models.backend_of(model),
             "PYTHONPATH": str(ROOT),
-            MARK: self._mark,
+            MARK: self.mark,
             **kind.environment,
         }
         self.ready_seconds = 0.0
@@ -123,7 +123,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         for number, patience in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
-            left = members(self._process.pid, self._mark)
+            left = members(self._process.pid, self.mark)
             if not left and self._process.poll() is not None:
                 break
             # The started process ends its children in its own order; at last all are killed.
@@ -134,11 +134,16 @@ class Server:
             deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
                 self._process.poll()
-                if not members(self._process.pid, self._mark):
+                if not members(self._process.pid, self.mark):
                     break
                 time.sleep(0.05)
         self._process.wait()
         self._log.close()
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._process.pid
 
     def log(self) -> str:
         """What it has written so far; the last lines."""
@@ -167,11 +172,11 @@ class Server:
 
     def cpu(self) -> CpuMeter:
         """A meter of all its processes that begins now."""
-        return CpuMeter(self._process.pid, self._mark)
+        return CpuMeter(self._process.pid, self.mark)
 
     def memory_bytes(self) -> int:
         """PSS of all its processes."""
-        return sum(pss_bytes(pid) for pid in members(self._process.pid, self._mark))
+        return sum(pss_bytes(pid) for pid in members(self._process.pid, self.mark))
 
     def _wait_for_an_answer(self, deadline: float) -> None:
         answer: object = None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bodies, models, serve
+from benchmarks import bodies, idle, models, serve
 from benchmarks.processes import members
 from benchmarks.servers import Server, ours
 
@@ -33,9 +33,20 @@ def test_a_server_answers_is_metered_and_leaves_nothing_behind(tmp_path: Path) -
         assert [server.ask()[0] for _ in range(50)] == [200] * 50
         assert meter.seconds() > 0
         assert server.memory_bytes() > 2**20
-        root, mark = server._process.pid, server._mark
+        root, mark = server.pid, server.mark
         assert len(members(root, mark)) >= 3  # supervisor, front, engine
     assert not members(root, mark)
+
+
+@pytest.mark.slow
+def test_an_idle_server_is_measured_from_start_to_answer(tmp_path: Path) -> None:
+    models.publish_models(tmp_path)
+    seen = idle.measure("null", tmp_path, bodies.jpeg("small"), requests=5)
+    assert seen["ready, s"] > 0
+    assert seen["front, MB resident"] > 10
+    assert seen["fronts with torch"] == 0
+    assert 0 < seen["engine, ms"] < seen["request, ms"]
+    assert 0 < seen["overhead, ms"] <= seen["overhead p99, ms"]
 
 
 def test_a_server_that_ends_by_itself_says_why(tmp_path: Path) -> None:
