@@ -44,6 +44,10 @@ def torchrun_layout() -> TorchrunLayout | None:
     return TorchrunLayout(processes, machines, int(os.environ["RANK"]))
 
 
+FRONT_SECONDS = 0.0015
+"""Processor time of an image outside of the engine: HTTP, and decoding a JPEG of 50 kB."""
+
+
 class Settings(BaseSettings):
     """All settings of the service. Times are in the unit that the name ends with."""
 
@@ -96,6 +100,13 @@ class Settings(BaseSettings):
     max_batch: int = Field(
         0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."
     )
+    target_latency_ms: int = Field(
+        0,
+        ge=0,
+        le=3_600_000,
+        description="What a request should take at most: bounds a batch by the time that it is "
+        "expected to take. 0: only `GSOP_MAX_BATCH` bounds it.",
+    )
     slots: int = Field(
         256, ge=1, le=65536, description="Images in the service at once; more are refused (429)."
     )
@@ -122,8 +133,9 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=256,
-        description="Threads of the CPU forward; 0: one for each processor that the fronts leave. "
-        "More only make them wait for each other, by spinning.",
+        description="Threads of the CPU forward; 0: as many processors as the fronts leave while "
+        "the engine is busy, by how long an image takes. More only wait for each other, by "
+        "spinning.",
     )
     timeout_ms: int = Field(
         30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
@@ -250,10 +262,14 @@ class Settings(BaseSettings):
         """Decoding processes of each front."""
         return self.decoders or max(1, cpu_count() // self.front_count)
 
-    @property
-    def torch_thread_count(self) -> int:
-        """Threads of an engine's forward on the CPU."""
-        return self.torch_threads or max(1, cpu_count() - self.front_count)
+    def torch_thread_count(self, image_seconds: float) -> int:
+        """Threads of an engine's forward on the CPU.
+
+        Args:
+            image_seconds: that one image takes one thread.
+        """
+        share = image_seconds / (image_seconds + FRONT_SECONDS)
+        return self.torch_threads or max(1, round(cpu_count() * share))
 
 
 def _read_entries(path: Path) -> list[str]:

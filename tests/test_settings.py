@@ -56,3 +56,12 @@ def test_fewer_slots_than_fronts_contradict() -> None:
 def test_survive_json() -> None:
     settings = Settings.load(models="a/1,b", port=1)
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_threads_follow_what_the_fronts_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.settings.cpu_count", lambda: 2)
+    settings = Settings.load()
+    assert settings.torch_thread_count(0.002) == 1  # digits: the fronts need a processor
+    assert settings.torch_thread_count(0.150) == 2  # a ResNet-50: they need a hundredth of one
+    assert settings.torch_thread_count(0.0) == 1
+    assert Settings.load(torch_threads=3).torch_thread_count(0.002) == 3

@@ -254,6 +254,16 @@ def _gauges(arena: Arena) -> Iterator[Metric]:
         ["engine"],
         [([i], float(engine["batch_limit"])) for i, engine in engines],
     )
+    yield _gauge(
+        "gsop_engine_predicted_seconds",
+        "Time that a batch is expected to take: fixed, and for each image in it.",
+        ["engine", "part"],
+        [
+            ([i, part], float(engine[f"{part}_seconds"]))
+            for i, engine in engines
+            for part in ("fixed", "image")
+        ],
+    )
     restarts = CounterMetricFamily(
         "gsop_engine_restarts", "How often the engine's process was replaced.", labels=["engine"]
     )

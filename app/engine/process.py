@@ -24,6 +24,8 @@ from app.engine.slots import EXIT_SETUP, Arena, EngineState
 from app.engine.worker import Worker
 from app.errors import SetupError
 from app.logs import configure
+from app.model.resnet import GSoPResNet
+from app.store.manifest import Manifest
 from app.store.store import load
 
 log = logging.getLogger("gsop.engine")
@@ -114,10 +116,9 @@ def _load(arena: Arena, engine: int) -> list[Predictor]:
     status["device"] = str(device).encode()
     status["precision"] = str(dtype).removeprefix("torch.").encode()
     status["batch_limit"] = max_batch
-    torch.set_num_threads(settings.torch_thread_count)
     if device.type == "cpu":
         keep_freed_memory()
-    predictors = []
+    loaded = []
     for expected in arena.deployment.manifests:
         manifest, model = load(settings.model_store / expected.name / expected.version)
         if manifest != expected:
@@ -125,5 +126,21 @@ def _load(arena: Arena, engine: int) -> list[Predictor]:
                 f"{manifest.name}/{manifest.version} was replaced since the service started: "
                 "start the service again"
             )
-        predictors.append(backend(manifest, model, device=device, dtype=dtype, max_batch=max_batch))
-    return predictors
+        loaded.append((manifest, model))
+    torch.set_num_threads(1)
+    slowest = max(_image_seconds(*version) for version in loaded) if device.type == "cpu" else 0.0
+    torch.set_num_threads(settings.torch_thread_count(slowest))
+    return [
+        backend(manifest, model, device=device, dtype=dtype, max_batch=max_batch)
+        for manifest, model in loaded
+    ]
+
+
+def _image_seconds(manifest: Manifest, model: GSoPResNet) -> float:
+    """How long one image takes, with the threads that are set: the second one, to be just."""
+    image = torch.zeros(1, 3, manifest.input.height, manifest.input.width)
+    with torch.inference_mode():
+        for _ in range(2):
+            began = time.perf_counter()
+            model.eval()(image)
+    return time.perf_counter() - began

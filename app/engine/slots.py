@@ -58,6 +58,8 @@ ENGINE = np.dtype(
         ("beat", np.uint64),  # monotonic ns of the loop's last round
         ("busy_since", np.uint64),  # monotonic ns at which its oldest unfinished batch began, or 0
         ("batch_limit", np.uint32),  # most images in a batch
+        ("fixed_seconds", np.float64),  # that a batch is expected to take, whatever its size,
+        ("image_seconds", np.float64),  # and for each image; of the model that ran last
         ("device", "S64"),
         ("precision", "S16"),
         ("reason", "S512"),  # why it failed; for the operator, never for a client

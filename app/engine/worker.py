@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from app.engine.cost import BatchCost
 from app.engine.gates import GateMemory
 from app.engine.messages import (
     Decoder,
@@ -122,6 +123,11 @@ class Worker:
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._paces = [Pace(p.max_batch) for p in predictors]
+        self._costs = [BatchCost() for _ in predictors]
+        self._last_finished = 0
+        # Who just misses the batches in flight waits for them, and then for its own.
+        target_ms = arena.deployment.settings.target_latency_ms
+        self._batch_seconds = target_ms / 1000 / (self._depth + 1)
         records = arena.deployment.settings.attention_records
         self.memories = [
             GateMemory(p.manifest.config.num_classes, p.manifest.gate_size, records)
@@ -230,13 +236,20 @@ class Worker:
                     self._queue.appendleft(job)
                     break
                 model = its_model
-                limit = 1 if job.alone else self._predictors[model].max_batch
+                limit = 1 if job.alone else self._limit(model)
             elif its_model != model or job.alone:
                 other_models.append(job)
                 continue
             jobs.append(job)
         self._queue.extendleft(reversed(other_models))
         return (model, jobs) if jobs else None
+
+    def _limit(self, model: int) -> int:
+        """Most images of the next batch: what the device holds, and what the time is enough for."""
+        most = self._predictors[model].max_batch
+        if not self._batch_seconds:
+            return most
+        return self._costs[model].largest(self._batch_seconds, most)
 
     def _is_wanted(self, job: Job, now: int) -> bool:
         if self._fields["ticket"].item(job.slot) != job.ticket:
@@ -315,6 +328,11 @@ class Worker:
         finished = time.monotonic_ns()
         fields["finished"][slots] = finished
         self._paces[batch.model].learn(len(jobs), finished - batch.started)
+        # The device began it when the batch before was done.
+        cost = self._costs[batch.model]
+        cost.learn(len(jobs), (finished - max(batch.started, self._last_finished)) / 1e9)
+        self._last_finished = finished
+        self._status["fixed_seconds"], self._status["image_seconds"] = cost.fixed, cost.image
         fields["batch"][slots] = len(jobs)
         ids = [bytes(id_).decode() for id_ in fields["id"][slots]]
         top_k = fields["top_k"][slots].tolist()

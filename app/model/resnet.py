@@ -59,10 +59,14 @@ class ResidualBlock(nn.Module):
         """The residual branch, (N, C, H, W)."""
         raise NotImplementedError
 
+    def relu(self, fresh: Tensor) -> Tensor:
+        """Of a tensor that nothing else needs: in its own memory, but for training."""
+        return F.relu(fresh, inplace=not self.training)
+
     def forward(self, x: Tensor) -> Gated:
         """The block's output (N, C, H, W), and its gates by kind."""
         b, gates = self.gate(self.residual(x))
-        return F.relu(b + self.shortcut(x)), gates
+        return self.relu(b + self.shortcut(x)), gates
 
 
 class BasicBlock(ResidualBlock):
@@ -82,7 +86,7 @@ class BasicBlock(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """Two 3×3 convolutions, (N, C, H, W)."""
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn1(self.conv1(x)))
         b: Tensor = self.bn2(self.conv2(x))  # (N, C, H, W)
         return b
 
@@ -107,8 +111,8 @@ class Bottleneck(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """Reduce, convolve, restore, (N, C, H, W)."""
-        x = F.relu(self.bn1(self.conv1(x)))  # (N, C/4, H·stride, W·stride)
-        x = F.relu(self.bn2(self.conv2(x)))  # (N, C/4, H, W)
+        x = self.relu(self.bn1(self.conv1(x)))  # (N, C/4, H·stride, W·stride)
+        x = self.relu(self.bn2(self.conv2(x)))  # (N, C/4, H, W)
         b: Tensor = self.bn3(self.conv3(x))  # (N, C, H, W)
         return b
 

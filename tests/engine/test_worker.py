@@ -209,3 +209,45 @@ def test_what_is_retried_alone_is_alone_on_the_device(arena: Arena, tiny_store: 
         )
         wait_for(front, {1, 2, 3, 4})
     assert begun_beside == [0, 0, 0]
+
+
+class SlowPredictor(Predictor):
+    """Takes 10 ms for a batch and 5 ms for each of its images."""
+
+    def submit(self, images: Sequence[npt.NDArray[np.uint8]]) -> Pending:
+        time.sleep(0.010 + 0.005 * len(images))
+        return super().submit(images)
+
+
+def test_a_target_latency_bounds_batches_by_what_they_cost(tiny_store: Path) -> None:
+    settings = Settings.load(models="tiny", slots=32, fronts=1, device="cpu", target_latency_ms=60)
+    arena = Arena.create(
+        Deployment(
+            settings=settings,
+            manifests=(resolve(tiny_store, "tiny"),),
+            address=address_prefix(f"worker-{time.monotonic_ns()}", "."),
+            counters=COUNTERS,
+        )
+    )
+    manifest, model = load(tiny_store / "tiny" / "1")
+    slow = SlowPredictor(
+        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=16
+    )
+    with running(arena, slow) as (_, front):
+        for ticket in (1, 2, 3):  # one at a time: what one image costs becomes known
+            hold(arena, 0, ticket, str(ticket))
+            infer(front, 0, ticket)
+        waiting = range(4, 36)
+        for ticket in waiting:
+            hold(arena, ticket - 4, ticket, str(ticket))
+        front.sendall(b"".join(encode(Kind.INFER, t - 4, t) for t in waiting))
+        decoder, left = Decoder(), set(waiting)
+        while left:
+            left -= {message.ticket for message in decoder.feed(front.recv(4096))}
+    # Half the target is the batch's: 10 + 5·4 ms. The first few are found by trying.
+    sizes = arena.slots["batch"]
+    assert sizes[-8:].max() <= 4
+    assert sizes.max() < 16
+    predicted = arena.engines[0]
+    assert predicted["image_seconds"] >= 0.004
+    arena.close()
