@@ -66,6 +66,12 @@ def load(folder: Path) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
+def newest_step(folder: Path) -> int:
+    """Steps done at the newest checkpoint; 0 if there is none."""
+    found = _newest_first(folder)
+    return _step(found[0]) if found else 0
+
+
 def write_whole(file: Path, data: bytes | memoryview) -> None:
     """Write a file so that it is there whole or, if anything fails, as it was before.
 

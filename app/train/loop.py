@@ -457,8 +457,11 @@ class _Training:
             device=self.fabric.device.type,
         )
         if self.fabric.is_global_zero:
-            plot_run(self.run.folder)
             self.run.finish(self._kept.state_dict(), result)
+            try:
+                plot_run(self.run.folder)
+            except OSError as error:
+                log.say(f"the pictures were not written ({error}): make room; log.csv is there")
             if result.broken:
                 log.say(f"{len(result.broken)} images could not be read; result.json names them")
         self.fabric.barrier()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from app.errors import ConfigError, SetupError
 from app.model.resnet import GSoPResNet
-from app.train.checkpoint import write_whole
+from app.train.checkpoint import newest_step, write_whole
 from app.train.data.dataset import DataSet
 from app.train.recipe import Recipe, validate
 
@@ -160,7 +160,7 @@ class Run:
         """Keep what the run ended with.
 
         Raises:
-            SetupError: if it cannot be written; the last checkpoint still holds it.
+            SetupError: if it cannot be written; it says where the run can go on.
         """
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
         try:
@@ -169,7 +169,8 @@ class Run:
         except OSError as error:
             raise SetupError(
                 f"the weights cannot be written ({error}): make room, then go on with "
-                f"`gsop train --resume {self.folder}`; the last checkpoint holds them"
+                f"`gsop train --resume {self.folder}`, from the newest checkpoint, after step "
+                f"{newest_step(self.checkpoints)} of {result.steps}"
             ) from error
 
     def load_model(self) -> GSoPResNet:

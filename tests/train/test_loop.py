@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from app.__main__ import main
 from app.errors import ConfigError, SetupError
 from app.model.config import GSoPResNetConfig
 from app.model.resnet import GSoPResNet
+from app.train.checkpoint import write_whole
 from app.train.data.loader import Batch, loader
 from app.train.data.spec import DataSpec
 from app.train.loop import Stopped, train
@@ -283,6 +285,26 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(
     train(steps(recipe, 5, checkpoint_every=4), run, device="cpu", progress=False)
     assert "the checkpoint after step 4 was not written" in capfd.readouterr().err
     assert weights(run)
+
+
+def test_a_disk_that_takes_no_weights_says_where_the_run_can_go_on(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, run, whole = steps(recipe, 5, checkpoint_every=4), tmp_path / "run", tmp_path / "whole"
+
+    def full(file: Path, data: bytes | memoryview) -> None:
+        if file.name in ("step-000000005.pt", "model.safetensors"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_whole(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.train.checkpoint.write_whole", full)
+        patch.setattr("app.train.run.write_whole", full)
+        with pytest.raises(SetupError, match=r"make room, then .*--resume .*after step 4 of 5"):
+            train(recipe, run, device="cpu", progress=False)
+    train(recipe, run, resume=True, device="cpu", progress=False)
+    train(recipe, whole, device="cpu", progress=False)
+    assert weights(run) == weights(whole)
 
 
 def test_a_training_that_diverges_says_what_to_do(recipe: Recipe, tmp_path: Path) -> None:
