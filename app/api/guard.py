@@ -26,6 +26,8 @@ MAX_PIPELINED = 32
 UNREAD_ROUNDS = 3
 """So many times :attr:`GuardedProtocol.head_seconds` may an answer wait for its client."""
 
+READ_FIRST_SECONDS = 0.1
+"""What came while the front had no processor is read before it is said that time is up."""
 
 LAST_CALL_SECONDS = 0.5
 """When the service stops, a request that is on its way on an idle connection is still answered."""
@@ -184,11 +186,20 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
+    @property
+    def _keeps_waiting(self) -> bool:
+        since = self._waiting_since
+        waited = 0.0 if since is None else self.loop.time() - since
+        return self._is_idle and waited >= self.head_seconds
+
+    def _close_if_waiting(self) -> None:
+        if self._keeps_waiting and not self.transport.is_closing():
+            self.transport.close()
+
     def _look(self) -> None:
         """Once in :attr:`head_seconds`: has this connection kept us waiting?"""
-        waited = self.loop.time() - (self._waiting_since or self.loop.time())
-        if self._is_idle and waited >= self.head_seconds and not self.transport.is_closing():
-            self.transport.close()
+        if self._keeps_waiting:
+            self.loop.call_later(READ_FIRST_SECONDS, self._close_if_waiting)
         # Closing waits for the client to read what is unsent, which it may never do.
         unread = self.transport.get_write_buffer_size() > 0
         self._unread_rounds = self._unread_rounds + 1 if unread else 0

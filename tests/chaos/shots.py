@@ -90,11 +90,9 @@ def request(
 
 def form(parts: list[tuple[str, bytes]], boundary: str = "edge") -> bytes:
     """A multipart body of named parts."""
-    out = b""
-    for name, content in parts:
-        out += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
-        out += content + b"\r\n"
-    return out + f"--{boundary}--\r\n".encode()
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+    pieces = [(head % name).encode() + content + b"\r\n" for name, content in parts]
+    return b"".join([*pieces, f"--{boundary}--\r\n".encode()])
 
 
 def chunked(body: bytes, size: int) -> bytes:
