@@ -103,7 +103,7 @@ def one_convolution(seeds: int) -> Results:
             logits = network(normalise(pixels[chosen], recipe.input))
             loss = F.cross_entropy(logits, labels[chosen], label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
         network.eval()
         right = 0
