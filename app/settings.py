@@ -149,8 +149,8 @@ class Settings(BaseSettings):
     head_seconds: float = Field(
         10,
         gt=0,
-        description="How long a request's head may take to arrive; three times as long "
-        "may an answer stay unread.",
+        description="How long a request's head may take to arrive, or a TLS handshake; "
+        "three times as long may an answer stay unread.",
     )
     max_body_bytes: int = Field(10 * 2**20, ge=1, description="Largest request body.")
     body_seconds: float = Field(
