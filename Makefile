@@ -40,6 +40,7 @@ bench: install  ## measure the service; needs wrk (apt-get install wrk)
 	$(BIN)/python -m benchmarks.serve --model null
 	$(BIN)/python -m benchmarks.serve --model digits
 	$(BIN)/python -m benchmarks.serve --model resnet50
+	$(BIN)/python -m benchmarks.profile
 	$(BIN)/python -m benchmarks.idle
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.scaling

@@ -5,6 +5,7 @@ means that the supervisor died, and that nobody would ever end this process.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -53,6 +54,7 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
+    gc.freeze()  # what the imports made lives as long as the process: collections pass it over
     _Server(config, handshake_seconds=settings.head_seconds).run(sockets=[listener])
 
 

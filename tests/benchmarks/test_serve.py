@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bodies, idle, models, serve
+from benchmarks import bodies, idle, models, profile, serve
 from benchmarks.processes import members
 from benchmarks.servers import Server, ours
 
@@ -52,3 +52,19 @@ def test_an_idle_server_is_measured_from_start_to_answer(tmp_path: Path) -> None
 def test_a_server_that_ends_by_itself_says_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no-such-model"):
         Server(ours(), "no-such-model", tmp_path, b"").__enter__()
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_request_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "CALLS", 3)
+    models.publish_models(tmp_path)
+    body, arena = bodies.jpeg("small"), profile.arena_of(tmp_path)
+    decoding = profile.decoding(body)
+    assert 0 < decoding["decode: JPEG to pixels"] < decoding["decode: all"]
+    ways = profile.application(arena, body)
+    assert len(ways) == 2
+    assert min(ways.values()) > 0
+    shares = list(profile.engine(arena).values())
+    assert shares == sorted(shares, reverse=True)  # the larger the batch, the less an image costs
