@@ -15,6 +15,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def decoding(body: bytes) -> dict[str, float]:
 
 def arena_of(store: Path) -> Arena:
     """A front's and an engine's arena, without their processes."""
-    settings = Settings(model_store=store, models=("null",), fronts=1)
+    settings = Settings.model_validate({"model_store": store, "models": ("null",), "fronts": 1})
     manifests = (resolve(store, "null"),)
     arena = Arena.create(
         Deployment(settings=settings, manifests=manifests, address="\0none", counters=COUNTERS)
@@ -90,7 +91,7 @@ class _NoDecoder:
 class _InstantLink(EngineLink):
     """Takes the place of an engine that is done at once."""
 
-    is_ready = True  # type: ignore[assignment]  # a property of its parent
+    is_ready = True
 
     def send(self, waiter: Waiter) -> None:
         """Answer in the loop's next round."""
@@ -166,7 +167,8 @@ def engine(arena: Arena) -> dict[str, float]:
         dtype=torch.float32,
         max_batch=32,
     )
-    (mine, theirs), (listener, lifeline) = socket.socketpair(), socket.socketpair()
+    sockets = [*socket.socketpair(), *socket.socketpair()]
+    mine, theirs, listener, lifeline = sockets
     worker, peer, numbers = (
         Worker(arena, 0, [predictor], listener, lifeline),
         Peer(mine),
@@ -187,11 +189,14 @@ def engine(arena: Arena) -> dict[str, float]:
         worker._finish(worker._flying.popleft())
         theirs.recv(1 << 16)
 
-    return {
-        f"engine: a batch of {size}, an image's share": best_us(lambda size=size: batch(size))
-        / size  # type: ignore[misc]
-        for size in (1, 8, 32)
-    }
+    try:
+        return {
+            f"engine: a batch of {size}, an image's share": best_us(partial(batch, size)) / size
+            for size in (1, 8, 32)
+        }
+    finally:
+        for end in sockets:
+            end.close()
 
 
 def server(store: Path, body: bytes, seconds: float) -> dict[str, float]:
