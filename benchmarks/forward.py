@@ -13,8 +13,9 @@ machine under load, and its rate is shown as a share of the raw loop's best.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,7 +68,7 @@ def pixels(predictor: Predictor, count: int) -> Images:
 
 
 def in_turns(
-    ways: dict[str, Callable[[], object]], rounds: int, least: float = 0.2
+    ways: Mapping[str, Callable[[], object]], rounds: int, least: float = 0.2
 ) -> dict[str, list[float]]:
     """Seconds of one call of each way, in each round: the mean of as many as fill ``least``."""
     repeats = {}
@@ -96,11 +97,15 @@ def measure(
     found = {}
     for batch in batches:
         calls = {
-            way: lambda predictor=predictor, batch=batch: predictor.submit(images[:batch]).result()
-            for way, predictor in predictors.items()
+            way: partial(run, predictor, images[:batch]) for way, predictor in predictors.items()
         }
         found[batch] = in_turns(calls, rounds)
     return found
+
+
+def run(predictor: Predictor, images: Images) -> None:
+    """One batch, to its end."""
+    predictor.submit(images).result()
 
 
 def check(predictors: dict[str, Predictor], images: Images) -> None:

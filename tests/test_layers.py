@@ -29,6 +29,7 @@ TORCH = (
     "app.engine.predictor",
     "app.engine.process",
     "app.engine.openvino",
+    "app.engine.graphs",
     "app.engine.worker",
     "app.commands.local",
     "app.commands.publish",

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from app.engine.graphs import Graphs, buckets
 from app.errors import ConfigError
 from app.model.folding import fold_batch_norms
 from app.model.resnet import GSoPResNet
@@ -152,27 +153,41 @@ class Predictor:
         if pinned:
             self._images, self._values = self._images.pin_memory(), self._values.pin_memory()
         self._turn = 0
+        self._graphs: Graphs | None = None
         self.prepare(Answering(manifest, model, dtype))
 
     def prepare(self, answering: Answering) -> None:
         """Bring what is to be computed onto the device. Called once, last."""
         moved = answering.to(self.device)
         self._answering = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        if self.device.type == "cuda":
+            self._arrived = torch.empty_like(self._images, device=self.device)
+            self._copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # untyped, too
 
     def compute(self, staged: Tensor, values: Tensor) -> None:
         """From images on the host ``(N, H, W, 3)`` to ``values`` on the host ``(N, classes + G)``.
 
         It may return before the device is done.
         """
-        images = staged.to(self.device, non_blocking=True)
-        values.copy_(self._answering(images), non_blocking=True)
+        if self.device.type == "cpu":
+            values.copy_(self._answering(staged))
+            return
+        # Images arrive on a stream of their own, while the batch before is computed. Their place is
+        # free: at most `depth` batches are unfinished, and each has its own.
+        images = self._arrived[self._turn, : len(staged)]
+        compute = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._copies):
+            images.copy_(staged, non_blocking=True)
+        compute.wait_stream(self._copies)
+        answers = self._graphs.run(images) if self._graphs else None
+        values.copy_(self._answering(images) if answers is None else answers, non_blocking=True)
 
     def submit(self, images: Sequence[npt.NDArray[np.uint8]]) -> Pending:
         """Begin a batch of 1 to ``max_batch`` images, each ``(H, W, 3)``.
 
         At most ``depth`` batches may be unfinished at once.
         """
-        turn, self._turn = self._turn, (self._turn + 1) % self.depth
+        turn = self._turn = (self._turn + 1) % self.depth
         staged = self._images[turn, : len(images)]
         np.stack(images, out=staged.numpy())
         values = self._values[turn, : len(images)]
@@ -192,9 +207,14 @@ class Predictor:
         """
         spec = self.manifest.input
         image = np.zeros((spec.height, spec.width, 3), np.uint8)
-        sizes = {1, self.max_batch} | {1 << n for n in range(self.max_batch.bit_length())}
-        for size in sorted(sizes, reverse=True):  # the largest first: memory is reserved once
+        self._graphs = None
+        for size in reversed(buckets(self.max_batch)):  # the largest first: memory is reserved once
             self.submit([image] * size).result()
+        if self.device.type == "cuda":
+            with torch.inference_mode():
+                self._graphs = Graphs(
+                    self._answering, torch.zeros_like(self._arrived[0, : self.max_batch])
+                )
 
 
 BACKENDS = {

@@ -1,0 +1,23 @@
+"""The engine's benchmarks run: briefly, on small networks."""
+
+import pytest
+
+from benchmarks import forward, gpu
+
+
+@pytest.mark.slow
+def test_the_raw_loop_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    found = forward.main(["--model", "digits", "--batches", "1", "2", "--rounds", "1"])
+    assert set(found["seconds"]) == {1, 2}
+    for seconds in found["seconds"].values():
+        assert set(seconds) == {"eager", "torch"}
+        assert min(*seconds["eager"], *seconds["torch"]) > 0
+    assert "| batch | eager ms |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_gpu_script_works_and_says_what_it_ran_on(capsys: pytest.CaptureFixture[str]) -> None:
+    found = gpu.main(["--device", "cpu", "--short", "--rounds", "1"])
+    assert found["correctness"]["gates_off_float32"] < 0.05
+    assert found["correctness"]["graphs_off_operators"] == 0  # there are none on the CPU
+    assert "NO CUDA DEVICE" in capsys.readouterr().out
