@@ -96,7 +96,7 @@ def rolling_restart(store: Path, seconds: float) -> Report:
         began, restarts = time.monotonic(), 0
         with Load(url, asked, CLIENTS) as load:
             eventually(lambda: load.tally.right > CLIENTS)
-            while not restarts or time.monotonic() - began < seconds:
+            while restarts < len(instances) or time.monotonic() - began < seconds:
                 which = restarts % 2
                 status = instances[which].terminate()
                 report.check(status == 0, f"an instance ended with {status}")
