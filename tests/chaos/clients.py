@@ -83,6 +83,7 @@ class Tally:
         statuses: of the answers that are not right.
         wrong: the first of them, in words.
         broken: local ports of connections that ended with a request on them.
+        unanswered: requests that were waited for in vain.
         unreachable: times that nobody took a connection.
         seconds: the longest that an answer took.
     """
@@ -91,6 +92,7 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     broken: list[int] = field(default_factory=list)
+    unanswered: int = 0
     unreachable: int = 0
     seconds: float = 0.0
 
@@ -101,6 +103,7 @@ class Tally:
             "statuses": dict(self.statuses),
             "such as": self.wrong[:3],
             "broken": len(self.broken),
+            "unanswered": self.unanswered,
             "unreachable": self.unreachable,
         }
         return ", ".join(f"{name} {value}" for name, value in parts.items() if value)
@@ -180,7 +183,10 @@ class Load:
                 async with asyncio.timeout(self._patience):
                     writer.write(question.data)
                     status, body, closes = await read_answer(reader)
-            except (OSError, asyncio.IncompleteReadError):  # TimeoutError is one
+            except TimeoutError:
+                self.tally.unanswered += 1
+                return number
+            except (OSError, asyncio.IncompleteReadError):
                 if not was_away:
                     self.tally.broken.append(port)
                 return number

@@ -1,5 +1,6 @@
 """Engines, fronts and supervisors that are killed while they serve."""
 
+import contextlib
 import os
 import re
 import signal
@@ -60,8 +61,10 @@ def kill_front(store: Path, seconds: float) -> Report:
         kills, held = 0, set[int]()
         with Load(server.url, asked, CLIENTS) as load:
             for _ in ticks(seconds):
-                front = eventually(lambda: next(iter(fronts_of(server)), None))
-                os.kill(front, signal.SIGSTOP)  # it takes no connection that we do not see
+                front = eventually(lambda: serving(server), BACK_SECONDS)
+                os.kill(front, signal.SIGSTOP)
+                # From here on it takes no connection that we do not see.
+                eventually(lambda front=front: is_stopped(front))  # type: ignore[misc]  # a default argument binds it
                 held |= ports_held(front, server)
                 os.kill(front, signal.SIGKILL)
                 kills += 1
@@ -164,6 +167,16 @@ def fronts_of(server: Server) -> list[int]:
     return sorted(pid for pid, command in below.items() if "app.api.front" in command)
 
 
+def serving(server: Server) -> int | None:
+    """The oldest front that has clients: one that is still being started has nothing to lose."""
+    return next((pid for pid in fronts_of(server) if ports_held(pid, server)), None)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has had its effect."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def ready(server: Server) -> bool:
     """Whether ``/readyz`` says yes."""
     try:
@@ -185,8 +198,9 @@ def ports_held(pid: int, server: Server) -> set[int]:
             peers[fields[9]] = remote
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if found := re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink())):
-            inodes.add(found[1])
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if found := re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink())):
+                inodes.add(found[1])
     return {port for inode, port in peers.items() if inode in inodes}
 
 

@@ -64,7 +64,7 @@ def _drain_once(store: Path, report: Report) -> float:
         tally.unreachable = 0
         tally.statuses.pop(503, None)
     answered = statuses.count(200)
-    lost = len(tally.broken)
+    lost = len(tally.broken) + tally.unanswered
     report.note(
         in_flight_answered=f"{answered} of {IN_FLIGHT}",
         readiness_off_after=f"{off * 1000:.0f} ms",
