@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.engine.openvino import OpenVINOPredictor
-from app.engine.predictor import Predictor, find_backend
+from app.engine.predictor import Answering, Predictor, find_backend
 from app.errors import ConfigError
 from app.model.config import GSoPResNetConfig
 from app.store.store import load
@@ -28,16 +28,22 @@ CONFIGS = {
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_it_answers_as_torch_does(tmp_path: Path, config: GSoPResNetConfig) -> None:
     folder = publish_tiny(tmp_path, config=config)
-    answers = []
+    manifest, model = load(folder)
+    exact = Answering(manifest, model.double(), torch.float64)(torch.tensor(np.stack(IMAGES)))
+    errors = {}
     for backend in (Predictor, OpenVINOPredictor):
         manifest, model = load(folder)
         made = backend(manifest, model, device=CPU, dtype=torch.float32, max_batch=8)
         made.warm_up()
         # Several sizes: the batch is not one that it was traced with.
-        answers.append([made.submit(IMAGES[:n]).result().copy() for n in (1, 5, 3)])
-    for by_torch, by_openvino in zip(*answers, strict=True):
-        np.testing.assert_allclose(by_openvino, by_torch, atol=1e-5)
-    assert np.ptp(answers[0][1], axis=0).max() > 1e-2, "the network does not look at its images"
+        answers = [made.submit(IMAGES[:n]).result().copy() for n in (1, 5, 3)]
+        errors[backend] = max(
+            float(np.abs(answer - exact[: len(answer)].numpy()).max()) for answer in answers
+        )
+        assert np.ptp(answers[1], axis=0).max() > 1e-2, "the network does not look at its images"
+    # How much of a network's answer float32 keeps depends on the network: up to 1.4e-5 is lost.
+    assert errors[Predictor] < 1e-4
+    assert errors[OpenVINOPredictor] < 3 * errors[Predictor] + 1e-6
 
 
 def test_a_gpu_is_refused(tiny_store: Path) -> None:
