@@ -97,6 +97,11 @@ class Settings(BaseSettings):
         description="What computes: `torch`; `openvino` (the extra of that name; the CPU only); or "
         "a predictor of your own as `module:Class`.",
     )
+    cache: str = Field(
+        "auto",
+        description="Folder where `GSOP_BACKEND=openvino` keeps what it has compiled, for the next "
+        "start. `auto`: `gsop` in `XDG_CACHE_HOME` or `~/.cache`; empty: nothing is kept.",
+    )
     max_batch: int = Field(
         0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."
     )
@@ -261,6 +266,21 @@ class Settings(BaseSettings):
     def decoder_count(self) -> int:
         """Decoding processes of each front."""
         return self.decoders or max(1, cpu_count() // self.front_count)
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder that ``GSOP_CACHE`` means; ``None`` if nothing is to be kept."""
+        if self.cache != "auto":
+            return Path(self.cache) if self.cache else None
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if (
+            base.is_absolute()
+        ):  # else it is to be ignored, says the XDG Base Directory Specification
+            return base / "gsop"
+        try:
+            return Path.home() / ".cache" / "gsop"
+        except RuntimeError:  # a user without a home
+            return None
 
     def torch_thread_count(self, image_seconds: float) -> int:
         """Threads of an engine's forward on the CPU.

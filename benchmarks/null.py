@@ -1,6 +1,7 @@
 """A predictor that returns at once: what remains is the price of the way to the device and back."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ class NullPredictor(Predictor):
         device: torch.device,
         dtype: torch.dtype,
         max_batch: int,
+        cache: Path | None = None,
     ) -> None:
         self.manifest, self.device, self.max_batch, self.depth = manifest, device, max_batch, 1
         classes = manifest.config.num_classes

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from app.errors import ConfigError
@@ -65,3 +67,25 @@ def test_threads_follow_what_the_fronts_leave(monkeypatch: pytest.MonkeyPatch) -
     assert settings.torch_thread_count(0.150) == 2  # a ResNet-50: they need a hundredth of one
     assert settings.torch_thread_count(0.0) == 1
     assert Settings.load(torch_threads=3).torch_thread_count(0.002) == 3
+
+
+def test_the_cache_is_where_caches_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/srv/caches")
+    assert Settings.load().cache_folder == Path("/srv/caches/gsop")
+    for ignored in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert Settings.load().cache_folder == Path("/home/somebody/.cache/gsop")
+    monkeypatch.setenv("GSOP_CACHE", "elsewhere")
+    assert Settings.load().cache_folder == Path("elsewhere")
+    monkeypatch.setenv("GSOP_CACHE", "")
+    assert Settings.load().cache_folder is None
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert Settings.load().cache_folder is None

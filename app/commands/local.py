@@ -49,6 +49,7 @@ def load_predictor(settings: Settings, manifest: Manifest) -> Predictor:
         device=device,
         dtype=find_dtype(settings.precision, device),
         max_batch=settings.max_batch or DEFAULT_MAX_BATCH[device.type],
+        cache=settings.cache_folder,
     )
 
 

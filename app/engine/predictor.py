@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -127,6 +128,14 @@ class Predictor:
 
     Up to ``depth`` batches can be in flight: each has its own staging memory on the host, pinned
     where the device is a GPU.
+
+    Args:
+        manifest: of the model version.
+        model: exactly that version, as it was loaded.
+        device: where to compute.
+        dtype: that the network computes in.
+        max_batch: most images in a batch.
+        cache: folder where a subclass may keep what it prepares, for the next start.
     """
 
     def __init__(
@@ -137,8 +146,10 @@ class Predictor:
         device: torch.device,
         dtype: torch.dtype,
         max_batch: int,
+        cache: Path | None = None,
     ) -> None:
         self.manifest = manifest
+        self.cache = cache
         self.device = device
         self.max_batch = max_batch
         self.depth = 2 if device.type == "cuda" else 1

@@ -138,7 +138,14 @@ def _load(arena: Arena, engine: int) -> list[Predictor]:
     slowest = max(_image_seconds(*version) for version in loaded) if device.type == "cpu" else 0.0
     torch.set_num_threads(settings.torch_thread_count(slowest))
     return [
-        backend(manifest, model, device=device, dtype=dtype, max_batch=max_batch)
+        backend(
+            manifest,
+            model,
+            device=device,
+            dtype=dtype,
+            max_batch=max_batch,
+            cache=settings.cache_folder,
+        )
         for manifest, model in loaded
     ]
 

@@ -1,19 +1,29 @@
 """OpenVINO answers as torch does: probabilities, and every kind of gate."""
 
+import shutil
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
+import app
+from app.commands.local import load_predictor
+from app.engine import openvino
+from app.engine.cache import Cache
 from app.engine.openvino import OpenVINOPredictor
 from app.engine.predictor import Answering, Predictor, find_backend
 from app.errors import ConfigError
 from app.model.config import GSoPResNetConfig
+from app.settings import Settings
+from app.store.catalog import resolve
 from app.store.store import load
-from tests.support import TINY, publish_tiny
+from tests.support import ROOT, TINY, publish_tiny
 
 CPU = torch.device("cpu")
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
@@ -44,6 +54,148 @@ def test_it_answers_as_torch_does(tmp_path: Path, config: GSoPResNetConfig) -> N
     # How much of a network's answer float32 keeps depends on the network: up to 1.4e-5 is lost.
     assert errors[Predictor] < 1e-4
     assert errors[OpenVINOPredictor] < 3 * errors[Predictor] + 1e-6
+
+
+def start(folder: Path, cache: Path | None) -> npt.NDArray[np.float32]:
+    """The answers of a predictor that is made as an engine makes it."""
+    manifest, model = load(folder)
+    made = OpenVINOPredictor(
+        manifest, model, device=CPU, dtype=torch.float32, max_batch=8, cache=cache
+    )
+    return made.submit(IMAGES).result().copy()
+
+
+class Translations:
+    """Counts translations. After the first, which takes seconds, each gives the same again: use it
+    for one network only."""
+
+    _first: Any = None
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._real = openvino.translate
+        monkeypatch.setattr(openvino, "translate", self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.count += 1
+        if Translations._first is None:
+            Translations._first = self._real(*arguments)
+        return Translations._first.clone()
+
+
+@pytest.fixture
+def translations(monkeypatch: pytest.MonkeyPatch) -> Translations:
+    return Translations(monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_network_is_translated_once(
+    tmp_path: Path, translations: Translations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = publish_tiny(tmp_path / "store"), tmp_path / "cache"
+    first = start(folder, cache)
+    assert np.ptp(first, axis=0).max() > 1e-2
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+
+    def starts(translated: int) -> None:
+        """Two starts: so many translations, and the same answers."""
+        before = translations.count
+        for _ in range(2):
+            np.testing.assert_array_equal(start(folder, cache), first)
+        assert translations.count - before == translated
+
+    starts(0)
+    # Damaged in the midst of the weights: it would answer, and wrongly.
+    file.write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 64]) + whole[-999:])
+    starts(1)
+    # Whole, and not ours.
+    for foreign in (b"", b"short", bytes(1000), b"\xff" * 1000):
+        Cache(cache).put(file.stem, foreign)
+        starts(1)
+    # Not to be written: each start translates.
+    cache.chmod(0o777)
+    starts(2)
+    shutil.rmtree(cache)
+    cache.write_text("in the way")
+    starts(2)
+    cache.unlink()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    starts(2)
+    assert not cache.exists()
+
+
+@pytest.mark.slow
+def test_an_empty_setting_keeps_nothing(
+    tmp_path: Path, translations: Translations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    publish_tiny(tmp_path / "store")
+    for cache, files, count in (("", 0, 1), ("auto", 1, 2), ("auto", 1, 2)):
+        settings = Settings.load(
+            model_store=tmp_path / "store", device="cpu", backend="openvino", cache=cache
+        )
+        load_predictor(settings, resolve(settings.model_store, "tiny"))
+        assert len(list((tmp_path / "caches").rglob("*.cache"))) == files
+        assert translations.count == count
+
+
+def test_the_key_holds_all_that_the_result_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change of one of them alone is another key; a name is not among them."""
+    keys: list[str] = []
+
+    class Remembering(Cache):
+        def get(self, key: str) -> bytes | None:
+            keys.append(key)
+            raise InterruptedError  # the rest of a start takes seconds
+
+    monkeypatch.setattr(openvino, "Cache", Remembering)
+
+    def key(folder: Path) -> str:
+        with pytest.raises(InterruptedError):
+            start(folder, tmp_path / "cache")
+        return keys[-1]
+
+    usual = publish_tiny(tmp_path, name="usual")
+    same = key(usual)
+    assert key(usual) == same
+    assert key(publish_tiny(tmp_path, name="renamed", version="7")) == same
+    others = [
+        key(publish_tiny(tmp_path, name="weights", seed=1)),
+        key(publish_tiny(tmp_path, name="input", size=64)),
+        key(publish_tiny(tmp_path, name="stem", config=replace(TINY, last_stride=2))),
+    ]
+    with monkeypatch.context() as changed:
+        changed.setattr("openvino.get_version", lambda: "another")
+        others.append(key(usual))
+    with monkeypatch.context() as changed:
+        changed.setattr(torch, "__version__", "another")
+        others.append(key(usual))
+    with monkeypatch.context() as changed:
+        changed.setattr(openvino, "_code_digest", lambda: "another")
+        others.append(key(usual))
+    assert len({same, *others}) == 1 + len(others)
+
+
+def test_the_digest_of_the_code_is_of_the_networks_and_the_translation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "app", tmp_path / "app")
+    monkeypatch.setattr(app, "__file__", str(tmp_path / "app" / "__init__.py"))
+
+    def digest() -> str:
+        return openvino._code_digest.__wrapped__()
+
+    seen = {digest()}
+    for name in ("model/gsop.py", "model/resnet.py", "engine/openvino.py", "engine/predictor.py"):
+        with (tmp_path / "app" / name).open("a") as file:
+            file.write("# changed")
+        seen.add(digest())
+    assert len(seen) == 5
+    (tmp_path / "app" / "api" / "app.py").write_text("# serves, and translates nothing")
+    assert digest() in seen
 
 
 def test_a_gpu_is_refused(tiny_store: Path) -> None:
