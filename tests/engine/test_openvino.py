@@ -66,8 +66,7 @@ def start(folder: Path, cache: Path | None) -> npt.NDArray[np.float32]:
 
 
 class Translations:
-    """Counts translations. After the first, which takes seconds, each gives the same again: use it
-    for one network only."""
+    """Counts translations, of one network only: after the first each gives the same again."""
 
     _first: Any = None
 
