@@ -126,7 +126,10 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="HTTP processes; 0: one for every two processors, at most 8."
     )
     decoders: int = Field(
-        0, ge=0, le=64, description="Decoding processes of each front; 0: the front's processors."
+        0,
+        ge=0,
+        le=64,
+        description="Decoding processes of each front; 0: the front's processors and one more.",
     )
     decode_seconds: float = Field(
         5,
@@ -264,8 +267,12 @@ class Settings(BaseSettings):
 
     @property
     def decoder_count(self) -> int:
-        """Decoding processes of each front."""
-        return self.decoders or max(1, cpu_count() // self.front_count)
+        """Decoding processes of each front.
+
+        One more than there are processors for: while one waits for the front to bring the next
+        image, another has one to work on (docs/performance.md).
+        """
+        return self.decoders or cpu_count() // self.front_count + 1
 
     @property
     def cache_folder(self) -> Path | None:

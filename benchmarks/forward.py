@@ -12,6 +12,8 @@ machine under load, and its rate is shown as a share of the raw loop's best.
 """
 
 import argparse
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +28,7 @@ import numpy.typing as npt
 import torch
 
 from app.engine.memory import keep_freed_memory
+from app.engine.nursery import environment
 from app.engine.predictor import DTYPES, Answering, Predictor, find_backend
 from app.settings import cpu_count
 from app.store.catalog import resolve
@@ -206,5 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if (wanted := environment()) != dict(os.environ):  # it is read when torch is loaded: begin anew
+        os.execve(sys.executable, sys.orig_argv, wanted)  # noqa: S606  # ourselves
     keep_freed_memory()  # as an engine does; not in main(), for it cannot be undone in a test
     main()

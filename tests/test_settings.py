@@ -60,6 +60,16 @@ def test_survive_json() -> None:
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
 
 
+@pytest.mark.parametrize(("processors", "fronts", "decoders"), [(1, 1, 2), (2, 1, 3), (16, 8, 3)])
+def test_a_front_has_a_decoder_more_than_processors(
+    monkeypatch: pytest.MonkeyPatch, processors: int, fronts: int, decoders: int
+) -> None:
+    monkeypatch.setattr("app.settings.cpu_count", lambda: processors)
+    settings = Settings.load()
+    assert (settings.front_count, settings.decoder_count) == (fronts, decoders)
+    assert Settings.load(decoders=1).decoder_count == 1
+
+
 def test_threads_follow_what_the_fronts_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.settings.cpu_count", lambda: 2)
     settings = Settings.load()

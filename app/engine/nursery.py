@@ -32,8 +32,21 @@ _REQUEST = struct.Struct("<I")
 _REPORT = struct.Struct("<i")
 """First the pid, at the end the exit status as :class:`subprocess.Popen` has it."""
 
+SPINS = {"GOMP_SPINCOUNT": "10000"}
+"""How long a thread of a forward that waits for the others keeps its processor: some 20 µs.
+
+Without the bound it is milliseconds, and where there are fewer processors than threads just then (a
+front wants one, a container has a quota) that is the processor that the others need: a ResNet-50's
+forward took up to 18 times its time (docs/performance.md)."""
+
 LEAVE_SECONDS = 5.0
 """How long the nursery may take to leave once its engines have."""
+
+
+def environment() -> dict[str, str]:
+    """Of a process that computes: ours, with :data:`SPINS` unless the operator chose otherwise."""
+    chosen = "OMP_WAIT_POLICY" in os.environ
+    return ({} if chosen else SPINS) | dict(os.environ)
 
 
 class Process(Protocol):
@@ -137,6 +150,7 @@ class Nursery:
                     [sys.executable, "-m", "app.engine.nursery", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
+                    env=environment(),
                     process_group=0,
                 )
             self._control = control
