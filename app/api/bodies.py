@@ -9,8 +9,9 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -96,8 +97,7 @@ async def read_images(
         RequestError: if the body is not what its type says, or has more than ``max_images``.
         ClientDisconnect: if the client leaves before the end of the body.
     """
-    media_type, parameters = parse_options_header(request.headers.get("content-type"))
-    kind = media_type.decode("latin-1")
+    kind, parameters = _media_type(request.headers.get("content-type", ""))
     if not (kind in ("multipart/form-data", "application/json") or _is_raw(kind)):
         raise UnsupportedMediaType(f"Content-Type {kind or '(none)'} is not read; send {ACCEPTED}")
     if request.headers.get("content-encoding", "identity") != "identity":
@@ -118,8 +118,15 @@ async def read_images(
     return _images_of(kind, parameters, body, max_images)
 
 
+@lru_cache(maxsize=64)  # clients have few, but for the boundaries of forms
+def _media_type(header: str) -> tuple[str, Mapping[bytes, bytes]]:
+    """A ``Content-Type``: the media type and its parameters."""
+    media_type, parameters = parse_options_header(header)
+    return media_type.decode("latin-1"), parameters
+
+
 def _images_of(
-    kind: str, parameters: dict[bytes, bytes], body: bytes, max_images: int
+    kind: str, parameters: Mapping[bytes, bytes], body: bytes, max_images: int
 ) -> list[bytes]:
     if kind == "application/json":
         return [_image_of_json(body)]

@@ -7,6 +7,7 @@ trickle in, nor on how long a client may leave its answer unread.
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,6 +23,9 @@ taken apart, at a price."""
 
 MAX_PIPELINED = 32
 """Requests of one connection that wait for their turn; each holds some kilobytes."""
+
+WATCH = "gsop.watch"
+"""In a request's ASGI scope: :meth:`GuardedProtocol.watch` of its connection."""
 
 UNREAD_ROUNDS = 3
 """So many times :attr:`GuardedProtocol.head_seconds` may an answer wait for its client."""
@@ -62,6 +66,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
     _unread_rounds = 0
+    _on_leave: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Begin to wait for the first head."""
@@ -76,6 +81,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer.cancel()
         self.lobby.waiting.pop(self, None)
         super().connection_lost(exc)
+        if self._on_leave is not None:
+            self._on_leave()
+
+    def watch(self, on_leave: Callable[[], None] | None) -> None:
+        """Have this called if the client leaves before the request's end; ``None``: nothing."""
+        self._on_leave = on_leave
+        if on_leave is not None:
+            self.flow.resume_reading()  # or the end would not be seen behind a large body
+            if self.cycle.disconnected:
+                on_leave()
 
     def abort(self) -> None:
         """Close at once, without a wait for what is unsent."""
@@ -138,6 +153,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
         self._waiting_since = self.loop.time()
         super().on_message_begin()
+        self.scope[WATCH] = self.watch  # type: ignore[literal-required]  # ASGI allows others
 
     def on_url(self, url: bytes) -> None:
         """Refuse a path or query without end."""

@@ -157,7 +157,7 @@ async def predict(
         )
         client.meter.observe(STAGE_SECONDS, _seconds_since(began), "read")
         deadline = began + (query.timeout_ms or settings.timeout_ms) * 1_000_000
-        async with while_connected(request):
+        with while_connected(request):
             holder = caller.name or (request.client.host if request.client else "")
             with client.acquire(model, len(images), caller.owner, holder) as slots:
                 outcomes = await service.classify_all(

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from app.api.bodies import BodyMemory
 from app.api.decoders import Decoders
+from app.api.guard import WATCH
 from app.engine.client import EngineClient, Inference, LoadedModel, Slot
 from app.engine.metrics import IMAGES, STAGE_SECONDS
 from app.errors import GSoPError
@@ -89,24 +90,23 @@ def _expected(outcome: Answer | BaseException) -> Answer | GSoPError:
     raise outcome
 
 
-@asynccontextmanager
-async def while_connected(request: Request) -> AsyncIterator[None]:
+@contextmanager
+def while_connected(request: Request) -> Iterator[None]:
     """Cancel the block when the client leaves: nobody else would, and its slot would stay taken.
 
     Raises:
         ClientDisconnect: if it left.
     """
     task = cast("asyncio.Task[object]", asyncio.current_task())
-    watcher: asyncio.Task[Any] = asyncio.ensure_future(request.receive())
     left = False
 
-    def leave(watcher: asyncio.Task[Any]) -> None:
+    def leave() -> None:
         nonlocal left
-        if not watcher.cancelled():
-            left = True
-            task.cancel()
+        left = True
+        task.cancel()
 
-    watcher.add_done_callback(leave)
+    watch = request.scope.get(WATCH) or _AsgiWatch(request)
+    watch(leave)
     try:
         yield
     except asyncio.CancelledError:
@@ -115,8 +115,28 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
             raise ClientDisconnect from None
         raise
     finally:
-        watcher.remove_done_callback(leave)
-        watcher.cancel()
+        watch(None)
+
+
+class _AsgiWatch:
+    """:meth:`GuardedProtocol.watch` under other servers: ASGI tells whoever waits to receive."""
+
+    def __init__(self, request: Request) -> None:
+        self._receive = request.receive
+        self._on_leave: Callable[[], None] | None = None
+        self._watcher: asyncio.Future[Any] | None = None
+
+    def __call__(self, on_leave: Callable[[], None] | None) -> None:
+        self._on_leave = on_leave
+        if on_leave is not None:
+            self._watcher = asyncio.ensure_future(self._receive())
+            self._watcher.add_done_callback(self._tell)
+        elif self._watcher is not None:
+            self._watcher.cancel()
+
+    def _tell(self, watcher: asyncio.Future[Any]) -> None:
+        if self._on_leave is not None and not watcher.cancelled():
+            self._on_leave()
 
 
 async def get_service(request: Request) -> Service:

@@ -1,7 +1,7 @@
 """From a vector of probabilities and gates to what a person reads."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,7 @@ from app.model.config import GateSpec
 from app.store.manifest import Manifest
 
 
-@dataclass(frozen=True)
-class ClassScore:
+class ClassScore(NamedTuple):
     """One line of an answer's predictions."""
 
     class_id: int
