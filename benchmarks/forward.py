@@ -52,7 +52,7 @@ class EagerPredictor(Predictor):
         """Put the network back to where ``load`` left it."""
         _, network = load(self.folder)
         answering.network = network.eval()
-        super().prepare(answering)
+        self._answering = answering.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     folder = Path()
 

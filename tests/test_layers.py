@@ -30,6 +30,7 @@ TORCH = (
     "app.engine.process",
     "app.engine.openvino",
     "app.engine.graphs",
+    "app.engine.packing",
     "app.engine.worker",
     "app.commands.local",
     "app.commands.publish",

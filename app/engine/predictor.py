@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from app.engine.graphs import Graphs, buckets
+from app.engine.packing import can_pack, pack_convolutions
 from app.errors import ConfigError
 from app.model.folding import fold_batch_norms
 from app.model.resnet import GSoPResNet
@@ -171,6 +172,8 @@ class Predictor:
         """Bring what is to be computed onto the device. Called once, last."""
         moved = answering.to(self.device)
         self._answering = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        if self.device.type == "cpu" and can_pack():
+            pack_convolutions(self._answering, self._images[0, :1].zero_())
         if self.device.type == "cuda":
             self._arrived = torch.empty_like(self._images, device=self.device)
             self._copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # untyped, too

@@ -32,6 +32,14 @@ class GSoPOutput(NamedTuple):
     gates: dict[str, Tensor]
 
 
+class Rectifier(nn.Module):
+    """ReLU of a tensor that nothing else needs: in its own memory, but for training."""
+
+    def forward(self, fresh: Tensor) -> Tensor:
+        """max(0, ``fresh``), element by element."""
+        return F.relu(fresh, inplace=not self.training)
+
+
 class ResidualBlock(nn.Module):
     """relu(gate(residual branch) + shortcut). A subclass says what its residual branch is.
 
@@ -45,6 +53,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, gating: nn.Module) -> None:
         super().__init__()
         self.gate = gating
+        self.relu = Rectifier()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels:
             conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
@@ -59,14 +68,11 @@ class ResidualBlock(nn.Module):
         """The residual branch, (N, C, H, W)."""
         raise NotImplementedError
 
-    def relu(self, fresh: Tensor) -> Tensor:
-        """Of a tensor that nothing else needs: in its own memory, but for training."""
-        return F.relu(fresh, inplace=not self.training)
-
     def forward(self, x: Tensor) -> Gated:
         """The block's output (N, C, H, W), and its gates by kind."""
         b, gates = self.gate(self.residual(x))
-        return self.relu(b + self.shortcut(x)), gates
+        y: Tensor = self.relu(b + self.shortcut(x))
+        return y, gates
 
 
 class BasicBlock(ResidualBlock):
@@ -76,6 +82,7 @@ class BasicBlock(ResidualBlock):
         super().__init__(in_channels, channels, stride, gating)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
+        self.relu1 = Rectifier()
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
 
@@ -86,7 +93,7 @@ class BasicBlock(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """Two 3×3 convolutions, (N, C, H, W)."""
-        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu1(self.bn1(self.conv1(x)))
         b: Tensor = self.bn2(self.conv2(x))  # (N, C, H, W)
         return b
 
@@ -99,8 +106,10 @@ class Bottleneck(ResidualBlock):
         width = channels // 4
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = Rectifier()
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
+        self.relu2 = Rectifier()
         self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
 
@@ -111,8 +120,8 @@ class Bottleneck(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """Reduce, convolve, restore, (N, C, H, W)."""
-        x = self.relu(self.bn1(self.conv1(x)))  # (N, C/4, H·stride, W·stride)
-        x = self.relu(self.bn2(self.conv2(x)))  # (N, C/4, H, W)
+        x = self.relu1(self.bn1(self.conv1(x)))  # (N, C/4, H·stride, W·stride)
+        x = self.relu2(self.bn2(self.conv2(x)))  # (N, C/4, H, W)
         b: Tensor = self.bn3(self.conv3(x))  # (N, C, H, W)
         return b
 
@@ -136,8 +145,10 @@ class PreactivationBottleneck(nn.Module):
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
+        self.relu2 = Rectifier()
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
+        self.relu3 = Rectifier()
         self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
         self.gate = gating
         self.projects = stride != 1 or in_channels != channels
@@ -149,8 +160,8 @@ class PreactivationBottleneck(nn.Module):
         """The block's output (N, C, H, W), and its gates by kind."""
         active = F.relu(self.bn1(x))
         b = self.conv1(active)  # (N, C/4, H·stride, W·stride)
-        b = self.conv2(F.relu(self.bn2(b)))  # (N, C/4, H, W)
-        b = self.conv3(F.relu(self.bn3(b)))  # (N, C, H, W)
+        b = self.conv2(self.relu2(self.bn2(b)))  # (N, C/4, H, W)
+        b = self.conv3(self.relu3(self.bn3(b)))  # (N, C, H, W)
         b, gates = self.gate(b)
         return b + self.shortcut(active if self.projects else x), gates
 
