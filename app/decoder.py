@@ -43,6 +43,10 @@ ERRORS: dict[bytes, type[InvalidImage | ImageTooLarge]] = {
     b"\2": ImageTooLarge,
 }
 
+NICENESS = 10
+"""A helper leaves the processor to its front and to an engine, which have requests in hand that are
+nearer to their end. Above capacity a service answers a seventh more for it."""
+
 BYTES_A_PIXEL = 16
 """Memory that decoding may take: RGBA as decoded, composed over white, and as an array make 11."""
 
@@ -124,6 +128,7 @@ def main() -> None:
 def _help(connection: socket.socket, shared: mmap.mmap, plan: Plan) -> None:
     """Be a helper."""
     _limit_memory(plan)
+    os.nice(NICENESS)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends us, whatever we are doing
     with contextlib.suppress(ConnectionError):  # the front is gone
         connection.send(BORN)

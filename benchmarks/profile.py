@@ -11,7 +11,9 @@ wake-ups and the kernel.
 import argparse
 import asyncio
 import itertools
+import os
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ import torch
 from fastapi import FastAPI
 
 from app.api.app import create_app
+from app.api.decoders import ALLOCATOR
 from app.api.service import Service
 from app.engine.client import EngineClient
 from app.engine.link import EngineLink, Waiter
@@ -236,5 +239,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if not ALLOCATOR.keys() <= os.environ.keys():  # as the helpers have it; read when Python starts
+        os.execve(sys.executable, sys.orig_argv, os.environ | ALLOCATOR)  # noqa: S606  # ourselves
     torch.set_num_threads(1)
     main()
