@@ -4,13 +4,15 @@
 
 Every figure is a median of several starts. The overhead is the client's wall time for a request,
 less the time in which the engine had it: the way there and back, with decoding. Requests follow
-each other after a pause, so that nothing is warm that would not be warm on a quiet day.
+each other after a pause, so that nothing is warm that would not be warm on a quiet day; over one
+connection, as clients with a pool send them, and in turns each over a connection of its own.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
@@ -25,28 +27,34 @@ PAUSE_SECONDS = 0.02
 
 def measure(model: str, store: Path, body: bytes, requests: int) -> dict[str, float]:
     """Start a server, ask it one by one, end it."""
-    with Server(ours(), model, store, body) as server:
-        totals, forwards = [], []
-        for _ in range(requests):
+    with Server(ours(), model, store, body) as server, closing(server.connect()) as kept:
+        totals: dict[bool, list[float]] = {True: [], False: []}
+        forwards: dict[bool, list[float]] = {True: [], False: []}
+        for number in range(2 * requests):
+            reuses = number % 2 == 0
             time.sleep(PAUSE_SECONDS)
             began = time.perf_counter()
-            status, answer = server.ask()
-            totals.append((time.perf_counter() - began) * 1000)
+            status, answer = server.ask(over=kept if reuses else None)
+            totals[reuses].append((time.perf_counter() - began) * 1000)
             if status != 200:
                 raise RuntimeError(f"status {status}: {answer[:200]!r}")
-            forwards.append(json.loads(answer)["timing_ms"]["inference"])
+            forwards[reuses].append(json.loads(answer)["timing_ms"]["inference"])
         fronts = [
             pid for pid in members(server.pid, server.mark) if "app.api.front" in _command(pid)
         ]
-        overheads = [total - forward for total, forward in zip(totals, forwards, strict=True)]
+        overheads = {
+            reuses: [total - forward for total, forward in zip(all_, forwards[reuses], strict=True)]
+            for reuses, all_ in totals.items()
+        }
         return {
             "ready, s": server.ready_seconds,
             "front, MB resident": max(map(rss_bytes, fronts)) / 1e6,
             "fronts with torch": sum("libtorch" in _maps(pid) for pid in fronts),
-            "request, ms": median(totals),
-            "engine, ms": median(forwards),
-            "overhead, ms": median(overheads),
-            "overhead p99, ms": percentile(overheads, 99),
+            "request, ms": median(totals[True]),
+            "engine, ms": median(forwards[True]),
+            "overhead, ms": median(overheads[True]),
+            "overhead p99, ms": percentile(overheads[True], 99),
+            "overhead with a new connection, ms": median(overheads[False]),
         }
 
 

@@ -150,16 +150,22 @@ class Server:
         self._log.seek(0)
         return self._log.read()[-3000:]
 
-    def ask(self, timeout: float = 30) -> tuple[int, bytes]:
-        """Send the body once; status and answer."""
-        where = urlsplit(self.url)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout)
+    def ask(
+        self, timeout: float = 30, over: http.client.HTTPConnection | None = None
+    ) -> tuple[int, bytes]:
+        """Send the body once, over a connection of its own if none is given; status and answer."""
+        connection = over or self.connect(timeout)
         try:
-            connection.request("POST", where.path, self._body, dict(self.kind.headers))
+            connection.request("POST", urlsplit(self.url).path, self._body, dict(self.kind.headers))
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
-            connection.close()
+            if over is None:
+                connection.close()
+
+    def connect(self, timeout: float = 30) -> http.client.HTTPConnection:
+        """A connection for :meth:`ask`, to be closed by the caller."""
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout)
 
     def text(self, path: str) -> str:
         """The answer to a GET."""
