@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from app.errors import ImageTooLarge, InvalidImage
 from app.images import InputSpec, decode_into
 from app.logs import configure
+from app.scheduling import DECODER_NICENESS, let_work_gather
 
 log = logging.getLogger("gsop.decoder")
 
@@ -42,10 +43,6 @@ ERRORS: dict[bytes, type[InvalidImage | ImageTooLarge]] = {
     b"\1": InvalidImage,
     b"\2": ImageTooLarge,
 }
-
-NICENESS = 10
-"""A helper leaves the processor to its front and to an engine, which have requests in hand that are
-nearer to their end. Above capacity a service answers a seventh more for it."""
 
 BYTES_A_PIXEL = 16
 """Memory that decoding may take: RGBA as decoded, composed over white, and as an array make 11."""
@@ -128,7 +125,7 @@ def main() -> None:
 def _help(connection: socket.socket, shared: mmap.mmap, plan: Plan) -> None:
     """Be a helper."""
     _limit_memory(plan)
-    os.nice(NICENESS)
+    let_work_gather(DECODER_NICENESS)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends us, whatever we are doing
     with contextlib.suppress(ConnectionError):  # the front is gone
         connection.send(BORN)

@@ -10,7 +10,7 @@ import pytest
 from tests.support import ROOT
 
 LAYERS = (
-    ("app.errors", "app.keys", "app.logs"),
+    ("app.errors", "app.keys", "app.logs", "app.scheduling"),
     ("app.settings",),
     ("app.images", "app.model"),
     ("app.heatmap", "app.decoder"),

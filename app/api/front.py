@@ -20,6 +20,7 @@ from app.api.app import create_app
 from app.api.guard import guarded
 from app.engine.slots import Arena
 from app.logs import configure
+from app.scheduling import let_work_gather
 
 log = logging.getLogger("gsop.front")
 
@@ -54,6 +55,7 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
+    let_work_gather()
     gc.freeze()  # what the imports made lives as long as the process: collections pass it over
     _Server(config, handshake_seconds=settings.head_seconds).run(sockets=[listener])
 

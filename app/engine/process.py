@@ -25,6 +25,7 @@ from app.engine.worker import Worker
 from app.errors import SetupError
 from app.logs import configure
 from app.model.resnet import GSoPResNet
+from app.scheduling import let_work_gather
 from app.store.manifest import Manifest
 from app.store.store import load
 
@@ -52,6 +53,7 @@ def main(arena_fd: int, engine: int, listener_fd: int) -> None:
     configure(f"engine {engine}", level=settings.log_level, form=settings.log_format)
     status = arena.engines[engine : engine + 1]
     status["pid"] = os.getpid()
+    let_work_gather()  # before there are threads, for they inherit it
     try:
         predictors = _load(arena, engine)
     except SetupError as error:
