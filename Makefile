@@ -44,6 +44,9 @@ bench: install  ## measure the service; needs wrk (apt-get install wrk)
 	$(BIN)/python -m benchmarks.idle
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.target_latency
+	$(BIN)/python -m benchmarks.forward --served
 
 bench-peers: install  ## the same with other servers beside it, which it installs
 	benchmarks/peers/install.sh

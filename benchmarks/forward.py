@@ -39,8 +39,9 @@ from benchmarks.summary import figure, markdown
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 
-HALF_TOLERANCE = 0.1
-"""How far probabilities and gates may be off in bfloat16: enough to see that it is the network."""
+HALF_CORRELATION = 0.99
+"""Of answers in bfloat16 with those in float32: enough to see that it is the network. A single gate
+of a network with random weights may be far off (docs/performance.md has those of a trained one)."""
 
 Images = list[npt.NDArray[np.uint8]]
 
@@ -127,8 +128,10 @@ def check(predictors: dict[str, Predictor], images: Images) -> None:
     answers = {way: made.submit(images).result().copy() for way, made in predictors.items()}
     first = next(iter(answers.values()))
     for way, answer in answers.items():
-        exact = parts(way)[1] == "float32"
-        np.testing.assert_allclose(answer, first, atol=1e-3 if exact else HALF_TOLERANCE)
+        if parts(way)[1] == "float32":
+            np.testing.assert_allclose(answer, first, atol=1e-3)
+        elif (found := np.corrcoef(answer.ravel(), first.ravel())[0, 1]) < HALF_CORRELATION:
+            raise AssertionError(f"{way} answers otherwise: the correlation is {found:.3f}")
 
 
 def table(found: dict[int, dict[str, list[float]]]) -> str:

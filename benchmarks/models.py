@@ -18,9 +18,27 @@ INPUT = InputSpec(
 """ImageNet's usual."""
 
 
+NULL = GSoPResNetConfig(depth=18, base_width=8, reduced_dim=8)
+"""Of the model ``null``: a small network, which is never run."""
+
+
 def backend_of(name: str) -> str:
     """The value of ``GSOP_BACKEND`` for a model."""
     return "benchmarks.null:NullPredictor" if name == "null" else "torch"
+
+
+def publish_model(store: Path, name: str, config: GSoPResNetConfig) -> None:
+    """Put one network with random weights into ``store``."""
+    publish(
+        store,
+        GSoPResNet(config).eval(),
+        name=name,
+        version="1",
+        input=INPUT,
+        labels=[f"class {i}" for i in range(config.num_classes)],
+        metrics={},
+        provenance={"made by": "benchmarks"},
+    )
 
 
 def publish_models(store: Path) -> None:
@@ -31,20 +49,11 @@ def publish_models(store: Path) -> None:
     """
     torch.manual_seed(0)
     configs = {
-        "null": GSoPResNetConfig(depth=18, base_width=8, reduced_dim=8),
+        "null": NULL,
         "resnet50": GSoPResNetConfig(depth=50),
     }
     for name, config in configs.items():
         if not (store / name / "1").exists():
-            publish(
-                store,
-                GSoPResNet(config).eval(),
-                name=name,
-                version="1",
-                input=INPUT,
-                labels=[f"class {i}" for i in range(config.num_classes)],
-                metrics={},
-                provenance={"made by": "benchmarks"},
-            )
+            publish_model(store, name, config)
     if not (store / "digits").exists():
         (store / "digits").symlink_to(DIGITS.resolve())

@@ -40,25 +40,22 @@ from app.settings import Settings
 from app.store.catalog import resolve
 from benchmarks import bodies, closed_loop, models
 from benchmarks.null import NullPredictor
-from benchmarks.processes import members
 from benchmarks.serve import save
-from benchmarks.servers import Server, ours
+from benchmarks.servers import ROLES, Server, ours
 from benchmarks.summary import markdown
 
 ROUNDS = 5
 CALLS = 200
-PROCESSES = ("app.api.front", "app.decoder", "app.engine", "app serve")
-"""By what is in their command lines; the engine's nursery does nothing under load."""
 
 
-def best_us(call: Callable[[], object]) -> float:
+def best_us(call: Callable[[], object], calls: int = CALLS) -> float:
     """CPU microseconds of a call, in the best round."""
     best = float("inf")
     for _ in range(ROUNDS):
         began = time.process_time()
-        for _ in range(CALLS):
+        for _ in range(calls):
             call()
-        best = min(best, (time.process_time() - began) / CALLS * 1e6)
+        best = min(best, (time.process_time() - began) / calls * 1e6)
     return best
 
 
@@ -208,15 +205,10 @@ def server(store: Path, body: bytes, seconds: float) -> dict[str, float]:
     with Server(kind, "null", store, body) as running:
         load = {"connections": 16}
         closed_loop.run(running.url, body, kind.headers, seconds=1, **load)
-        before = members(running.pid, running.mark)
+        before = running.seconds_by_role()
         seen = closed_loop.run(running.url, body, kind.headers, seconds=seconds, **load)
-        after = members(running.pid, running.mark)
-        used = dict.fromkeys(PROCESSES, 0.0)
-        for pid, stat in after.items():
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            name = next(name for name in PROCESSES if name in command)
-            used[name] += stat.seconds - (before[pid].seconds if pid in before else 0)
-    result = {f"process {name}": used[name] / seen.requests * 1e6 for name in PROCESSES}
+        after = running.seconds_by_role()
+    result = {f"process {r}": (after[r] - before[r]) / seen.requests * 1e6 for r in ROLES}
     return result | {"all processes": sum(result.values())}
 
 

@@ -20,6 +20,9 @@ from benchmarks.processes import MARK, CpuMeter, members, pss_bytes
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / ".peers"
+ROLES = ("app.api.front", "app.decoder", "app.engine", "app serve")
+"""The processes of this service, by what is in their command lines; the last is the supervisor."""
+
 START_SECONDS = 120.0
 PROBE_SECONDS = 2.0
 """A server that is not ready yet may take a request in and never answer it."""
@@ -80,10 +83,18 @@ def peer(name: str, **setting: str) -> Kind:
 
 
 class Server:
-    """A running server. A context manager: none of its processes is left at the end."""
+    """A running server. A context manager: none of its processes is left at the end.
 
-    def __init__(self, kind: Kind, model: str, store: Path, body: bytes) -> None:
-        self.kind, self._body = kind, body
+    Args:
+        kind: what runs.
+        model: that it serves.
+        store: where the model is.
+        body: of its requests.
+        root: the checkout of this project that it runs from.
+    """
+
+    def __init__(self, kind: Kind, model: str, store: Path, body: bytes, root: Path = ROOT) -> None:
+        self.kind, self._body, self._root = kind, body, root
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -95,7 +106,7 @@ class Server:
             **{k: v for k, v in os.environ.items() if not k.startswith("GSOP_")},
             "GSOP_MODELS": model,
             "GSOP_BACKEND": models.backend_of(model),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(root),
             MARK: self.mark,
             **kind.environment,
         }
@@ -106,7 +117,7 @@ class Server:
         began = time.monotonic()
         self._process = subprocess.Popen(
             self._command,
-            cwd=ROOT,
+            cwd=self._root,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -179,6 +190,14 @@ class Server:
     def cpu(self) -> CpuMeter:
         """A meter of all its processes that begins now."""
         return CpuMeter(self._process.pid, self.mark)
+
+    def seconds_by_role(self) -> dict[str, float]:
+        """CPU seconds of this service's processes so far, by :data:`ROLES`."""
+        found = dict.fromkeys(ROLES, 0.0)
+        for pid, stat in members(self.pid, self.mark).items():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found[next((role for role in ROLES if role in command), ROLES[-1])] += stat.seconds
+        return found
 
     def memory_bytes(self) -> int:
         """PSS of all its processes."""

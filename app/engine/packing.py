@@ -2,7 +2,8 @@
 
 oneDNN, with which torch convolves, wants weights in blocks that suit the processor's vectors, and
 torch's own layers give them as they are stored: each call then lays them out anew, 100 MB of them
-in a ResNet-50. For a batch of one that is a sixth of the time (docs/performance.md).
+in a ResNet-50. For a batch of one that is a sixth of the time (docs/performance.md). What suits an
+image alone is not what suits several, so both are kept, for twice the memory.
 """
 
 import platform
@@ -26,11 +27,11 @@ both: the convolution rectifies what it still has at hand, instead of another pa
 
 
 class PackedConv2d(nn.Module):
-    """A convolution for inference, in oneDNN's own layout.
+    """A convolution for inference, in oneDNN's own layouts.
 
     Args:
         conv: whose place it takes; with zeros around the image, if any.
-        input_shape: of a batch that it will see, (N, C, H, W); others are right, too.
+        input_shape: of what it will see, (C, H, W); others are right, too.
         rectifies: whether a ReLU follows.
     """
 
@@ -38,17 +39,21 @@ class PackedConv2d(nn.Module):
         super().__init__()
         assert not isinstance(conv.padding, str)  # noqa: S101  # the networks give numbers
         self._geometry = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
-        # No parameter: the layout is opaque, and nothing but the convolution can read it.
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-            conv.weight.detach(), *self._geometry, list(input_shape)
+        # No parameters: the layouts are opaque, and nothing but the convolution can read them.
+        self._alone, self._together = (
+            torch.ops.mkldnn._reorder_convolution_weight(
+                conv.weight.detach(), *self._geometry, [batch, *input_shape]
+            )
+            for batch in (1, 2)
         )
         self._then = "relu" if rectifies else "none"
         self._bias = None if conv.bias is None else conv.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of (N, C, H, W), channels last."""
+        weight = self._alone if len(x) == 1 else self._together
         convolved: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self._bias, *self._geometry, self._then, [], None
+            x, weight, self._bias, *self._geometry, self._then, [], None
         )
         return convolved
 
@@ -75,7 +80,7 @@ def pack_convolutions(model: nn.Module, example: Tensor) -> None:
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        shapes[module] = tuple(inputs[0].shape)
+        shapes[module] = tuple(inputs[0].shape[1:])
 
     hooks = [
         module.register_forward_pre_hook(note)

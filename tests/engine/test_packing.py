@@ -11,7 +11,7 @@ from app.engine.packing import PackedConv2d, can_pack, pack_convolutions
 from app.engine.predictor import Predictor
 from app.model.config import GSoPResNetConfig
 from app.model.folding import fold_batch_norms
-from app.model.resnet import GSoPResNet, Rectifier
+from app.model.resnet import GSoPOutput, GSoPResNet, Rectifier
 from app.store.store import load
 from tests.support import TINY
 
@@ -46,14 +46,18 @@ def test_it_answers_as_before(config: GSoPResNetConfig) -> None:
     convolutions = [m for m in packed.modules() if type(m) is nn.Conv2d]
     assert not convolutions, "a convolution was left out"
     assert any(isinstance(m, PackedConv2d) for m in packed.modules())
-    with torch.inference_mode():
-        # Another batch than it was packed for: another layout would be right, too.
-        expected, answer = plain(images(3)), packed(images(3))
+    for count in (1, 3):  # which have layouts of their own
+        with torch.inference_mode():
+            expected, answer = plain(images(count)), packed(images(count))
+        check(answer, expected)
+    assert expected.logits.std() > 1e-3, "the network does not look at its images"
+
+
+def check(answer: GSoPOutput, expected: GSoPOutput) -> None:
     torch.testing.assert_close(answer.logits, expected.logits, rtol=1e-4, atol=1e-4)
     assert answer.gates.keys() == expected.gates.keys()
     for name, gate in expected.gates.items():
         torch.testing.assert_close(answer.gates[name], gate, rtol=1e-4, atol=1e-4)
-    assert expected.logits.std() > 1e-3, "the network does not look at its images"
 
 
 def test_relus_move_into_their_convolutions() -> None:
