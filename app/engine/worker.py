@@ -126,8 +126,8 @@ class Worker:
         self._costs = [BatchCost() for _ in predictors]
         self._last_finished = 0
         # Who just misses the batches in flight waits for them, and then for its own.
-        target_ms = arena.deployment.settings.target_latency_ms
-        self._batch_seconds = target_ms / 1000 / (self._depth + 1)
+        self._target_seconds = arena.deployment.settings.target_latency_ms / 1000
+        self._batch_seconds = self._target_seconds / (self._depth + 1)
         records = arena.deployment.settings.attention_records
         self.memories = [
             GateMemory(p.manifest.config.num_classes, p.manifest.gate_size, records)
@@ -236,7 +236,8 @@ class Worker:
                     self._queue.appendleft(job)
                     break
                 model = its_model
-                limit = 1 if job.alone else self._limit(model)
+                waited = (now - self._fields["submitted"].item(job.slot)) / 1e9
+                limit = 1 if job.alone else self._limit(model, waited)
             elif its_model != model or job.alone:
                 other_models.append(job)
                 continue
@@ -244,12 +245,17 @@ class Worker:
         self._queue.extendleft(reversed(other_models))
         return (model, jobs) if jobs else None
 
-    def _limit(self, model: int) -> int:
-        """Most images of the next batch: what the device holds, and what the time is enough for."""
-        most = self._predictors[model].max_batch
+    def _limit(self, model: int, waited: float) -> int:
+        """Most images of the next batch: what the device holds, and what the time is enough for.
+
+        When it is not enough even so, because the oldest has ``waited`` for too many seconds, more
+        wait than small batches can serve: what helps all of them is to catch up, in large ones.
+        """
+        most, cost = self._predictors[model].max_batch, self._costs[model]
         if not self._batch_seconds:
             return most
-        return self._costs[model].largest(self._batch_seconds, most)
+        limit = cost.largest(self._batch_seconds, most)
+        return limit if waited + cost.expect(limit) <= self._target_seconds else most
 
     def _is_wanted(self, job: Job, now: int) -> bool:
         if self._fields["ticket"].item(job.slot) != job.ticket:
