@@ -1,7 +1,7 @@
 """From a vector of probabilities and gates to what a person reads."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,8 @@ from app.model.config import GateSpec
 from app.store.manifest import Manifest
 
 
-class ClassScore(NamedTuple):
+@dataclass(frozen=True)
+class ClassScore:
     """One line of an answer's predictions."""
 
     class_id: int

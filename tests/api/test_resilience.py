@@ -82,6 +82,8 @@ def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
     epoch = server.metric("gsop_engine_epoch")
     join = in_background(send_all(server.url, IMAGES, clients=64, requests=2000))
     eventually(lambda: server.metric("gsop_batch_size_sum") > 300)
+    os.kill(server.engine(), signal.SIGSTOP)  # so that it dies with requests in hand
+    eventually(lambda: server.metric("gsop_slots", state="used") >= 32)
     os.kill(server.engine(), signal.SIGKILL)
     eventually(lambda: server.http.get("/readyz").status_code == 503)
     assert server.http.get("/healthz").status_code == 200
