@@ -14,8 +14,8 @@ def let_work_gather(niceness: int = 0) -> None:
     Linux lets who is woken by a message take the processor from who sent it. Where processors are
     scarce, the processes of a request would take it from each other for every single image; as
     *batch* processes (sched(7)) each finds several that have come meanwhile, and costs less for
-    each: 7 % of all processor time with a device that needs none, for 4 to 8 % more requests a
-    second (docs/performance.md). Where a processor is idle, who is woken starts at once as ever.
+    each: 3 to 4 % of all processor time, for 4 to 8 % more requests a second
+    (docs/performance.md). Where a processor is idle, who is woken starts at once as ever.
 
     Args:
         niceness: added to the process's own (nice(2)).

@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     )
     cache: str = Field(
         "auto",
-        description="Folder where `GSOP_BACKEND=openvino` keeps what it has compiled, for the next "
-        "start. `auto`: `gsop` in `XDG_CACHE_HOME` or `~/.cache`; empty: nothing is kept.",
+        description="Folder where `GSOP_BACKEND=openvino` keeps what it has translated, for the "
+        "next start. `auto`: `gsop` in `XDG_CACHE_HOME` or `~/.cache`; empty: nothing is kept.",
     )
     max_batch: int = Field(
         0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."
@@ -280,9 +280,8 @@ class Settings(BaseSettings):
         if self.cache != "auto":
             return Path(self.cache) if self.cache else None
         base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        if (
-            base.is_absolute()
-        ):  # else it is to be ignored, says the XDG Base Directory Specification
+        # A relative one is to be ignored, says the XDG Base Directory Specification.
+        if base.is_absolute():
             return base / "gsop"
         try:
             return Path.home() / ".cache" / "gsop"
