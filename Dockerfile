@@ -9,7 +9,7 @@ WORKDIR /srv/gsop
 
 # The dependencies alone first: this layer is built again only when they change.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY app/__init__.py app/__init__.py
+COPY app/gsop/__init__.py app/gsop/__init__.py
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --quiet --no-cache-dir uv \
  && /opt/venv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python \

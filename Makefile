@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## create .venv with everything in it
 
 serve: install  ## run the service on http://127.0.0.1:8000 (settings: GSOP_*)
-	$(BIN)/python -m app serve
+	$(BIN)/python -m gsop serve
 
 test: install  ## run every test
 	$(BIN)/python -m pytest $(ARGS)
@@ -63,8 +63,8 @@ fuzz: install  ## look for inputs that break a parser or decoder, for minutes; k
 	$(BIN)/python -m tests.fuzz --seconds 120 --keep
 
 train: install  ## train the default model again, as the next version
-	$(BIN)/python -m app train --recipe digits --output runs/digits
-	$(BIN)/python -m app publish runs/digits --name digits
+	$(BIN)/python -m gsop train --recipe digits --output runs/digits
+	$(BIN)/python -m gsop publish runs/digits --name digits
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -27,15 +27,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.engine.memory import keep_freed_memory
-from app.engine.nursery import environment
-from app.engine.predictor import DTYPES, Answering, Predictor, find_backend
-from app.settings import cpu_count
-from app.store.catalog import resolve
-from app.store.store import load
 from benchmarks import bodies, models, serve
 from benchmarks.servers import ours
 from benchmarks.summary import figure, markdown
+from gsop.backends.base import DTYPES, Answering, Predictor, find_backend
+from gsop.processes.memory import keep_freed_memory
+from gsop.processes.nursery import environment
+from gsop.settings import cpu_count
+from gsop.store.catalog import resolve
+from gsop.store.store import load
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 

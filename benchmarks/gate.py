@@ -21,8 +21,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from app.model.folding import fold_batch_norms
-from app.model.gsop import ArticleChannelGate, RowWiseConv, covariance
+from gsop.model.folding import fold_batch_norms
+from gsop.model.gsop import ArticleChannelGate, RowWiseConv, covariance
 
 REDUCED_DIM = 128
 SHAPES = ((256, 24), (1024, 14), (2048, 14))

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.engine.predictor import DTYPES, Pending, Predictor
-from app.images import InputSpec
-from app.model.config import GSoPResNetConfig
-from app.model.resnet import GSoPResNet
-from app.store.store import load, publish
 from benchmarks import bodies, models, serve
 from benchmarks.forward import in_turns, pixels
 from benchmarks.servers import ours
 from benchmarks.summary import figure, markdown
+from gsop.backends.base import DTYPES, Pending, Predictor
+from gsop.images import InputSpec
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
+from gsop.store.store import load, publish
 
 GATES_BATCH = 64
 MARKS = {"served": 0.90, "gates": 0.08}

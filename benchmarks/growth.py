@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from app.api.decoders import ALLOCATOR
-from app.images import decode
 from benchmarks import bodies, models
 from benchmarks.profile import application, arena_of, best_us, engine
 from benchmarks.serve import save
 from benchmarks.summary import markdown
+from gsop.images import decode
+from gsop.serving.decoders import ALLOCATOR
 
 SIDES = ((240, 180), (500, 375), (1000, 750), (2000, 1500), (4000, 3000))
 CLASSES = (10, 1000, 20_000)

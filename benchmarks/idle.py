@@ -40,7 +40,9 @@ def measure(model: str, store: Path, body: bytes, requests: int) -> dict[str, fl
                 raise RuntimeError(f"status {status}: {answer[:200]!r}")
             forwards[reuses].append(json.loads(answer)["timing_ms"]["inference"])
         fronts = [
-            pid for pid in members(server.pid, server.mark) if "app.api.front" in _command(pid)
+            pid
+            for pid in members(server.pid, server.mark)
+            if "gsop.api.http.front" in _command(pid)
         ]
         overheads = {
             reuses: [total - forward for total, forward in zip(all_, forwards[reuses], strict=True)]

@@ -27,19 +27,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.engine.memory import keep_freed_memory
-from app.engine.openvino import OpenVINOPredictor
-from app.engine.predictor import Answering, Predictor
-from app.images import decode
-from app.settings import cpu_count
-from app.store.catalog import resolve
-from app.store.manifest import Manifest
-from app.store.store import load
-from app.train.data.dataset import Sample
-from app.train.data.open import open_data
-from app.train.presets import PRESETS
 from benchmarks import forward, models
 from benchmarks.summary import markdown
+from gsop.backends.base import Answering, Predictor
+from gsop.backends.openvino import OpenVINOPredictor
+from gsop.images import decode
+from gsop.processes.memory import keep_freed_memory
+from gsop.settings import cpu_count
+from gsop.store.catalog import resolve
+from gsop.store.manifest import Manifest
+from gsop.store.store import load
+from gsop.train.data.dataset import Sample
+from gsop.train.data.open import open_data
+from gsop.train.presets import PRESETS
 
 BATCHES = (1, 16)
 CALIBRATION = 300

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from app.images import InputSpec
-from app.model.config import GSoPResNetConfig
-from app.model.resnet import GSoPResNet
-from app.store.store import publish
+from gsop.images import InputSpec
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
+from gsop.store.store import publish
 
 DIGITS = Path(__file__).parent.parent / "model_store" / "digits"
 NAMES = ("null", "digits", "resnet50")

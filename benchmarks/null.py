@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.engine.predictor import Pending, Predictor
-from app.model.resnet import GSoPResNet
-from app.store.manifest import Manifest
+from gsop.backends.base import Pending, Predictor
+from gsop.model.resnet import GSoPResNet
+from gsop.store.manifest import Manifest
 
 
 class NullPredictor(Predictor):

@@ -23,16 +23,16 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app.model.gsop import covariance
-from app.model.heads import ISqrtHead
-from app.model.isqrt import matrix_sqrt
-from app.model.resnet import GSoPResNet
-from app.train.data.textures import HELD_OUT_IMAGES, TRAINING_IMAGES, Textures
-from app.train.evaluate import normalise
-from app.train.loop import train
-from app.train.optimizer import make_optimizer, set_learning_rate
-from app.train.presets import COMPARE_TEXTURES
 from benchmarks.machine import describe
+from gsop.model.gsop import covariance
+from gsop.model.heads import ISqrtHead
+from gsop.model.isqrt import matrix_sqrt
+from gsop.model.resnet import GSoPResNet
+from gsop.train.data.textures import HELD_OUT_IMAGES, TRAINING_IMAGES, Textures
+from gsop.train.evaluate import normalise
+from gsop.train.loop import train
+from gsop.train.optimizer import make_optimizer, set_learning_rate
+from gsop.train.presets import COMPARE_TEXTURES
 
 FILTERS = 24
 """Of the one convolution: two for each band of the textures."""

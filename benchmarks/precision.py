@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from app.model.resnet import GSoPResNet
+from gsop.model.resnet import GSoPResNet
 from tests.model.precision import (
     HALVES,
     deviation,

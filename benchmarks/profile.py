@@ -26,23 +26,23 @@ import simplejpeg
 import torch
 from fastapi import FastAPI
 
-from app.api.app import create_app
-from app.api.decoders import ALLOCATOR
-from app.api.service import Service
-from app.engine.client import EngineClient
-from app.engine.link import EngineLink, Waiter
-from app.engine.metrics import COUNTERS
-from app.engine.slots import Arena, Deployment
-from app.engine.worker import Job, Peer, Worker
-from app.images import centred, decode
-from app.model.resnet import GSoPResNet
-from app.settings import Settings
-from app.store.catalog import resolve
 from benchmarks import bodies, closed_loop, models
 from benchmarks.null import NullPredictor
 from benchmarks.serve import save
 from benchmarks.servers import ROLES, Server, ours
 from benchmarks.summary import markdown
+from gsop.api.http.app import create_app
+from gsop.api.http.service import Service
+from gsop.arena.counters import COUNTERS
+from gsop.arena.layout import Arena, Deployment
+from gsop.engine.worker import Job, Peer, Worker
+from gsop.images import centred, decode
+from gsop.model.resnet import GSoPResNet
+from gsop.serving.client import EngineClient
+from gsop.serving.decoders import ALLOCATOR
+from gsop.serving.link import EngineLink, Waiter
+from gsop.settings import Settings
+from gsop.store.catalog import resolve
 
 ROUNDS = 5
 CALLS = 200
@@ -81,7 +81,7 @@ def arena_of(store: Path) -> Arena:
 
 
 class _NoDecoder:
-    """Takes the place of :class:`app.api.decoders.Decoders`."""
+    """Takes the place of :class:`gsop.serving.decoders.Decoders`."""
 
     async def decode(self, *_: object, **__: object) -> None:
         """The pixels are there already."""

@@ -22,16 +22,16 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from app.images import InputSpec, Pixels, centred, decode, decode_whole
-from app.model.config import GSoPResNetConfig
-from app.model.resnet import GSoPResNet
-from app.store.store import load
-from app.train.data.digits import Digits
-from app.train.data.drawing import DrawingSpec
-from app.train.evaluate import normalise
 from benchmarks import bodies, models
 from benchmarks.serve import save
 from benchmarks.summary import markdown
+from gsop.images import InputSpec, Pixels, centred, decode, decode_whole
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
+from gsop.store.store import load
+from gsop.train.data.digits import Digits
+from gsop.train.data.drawing import DrawingSpec
+from gsop.train.evaluate import normalise
 
 PIXELS = 10**9
 ENLARGED = 512

@@ -20,7 +20,7 @@ from benchmarks.processes import MARK, CpuMeter, members, pss_bytes
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / ".peers"
-ROLES = ("app.api.front", "app.decoder", "app.engine", "app serve")
+ROLES = ("gsop.api.http.front", "gsop.serving.decoder", "gsop.processes.nursery", "gsop serve")
 """The processes of this service, by what is in their command lines; the last is the supervisor."""
 
 START_SECONDS = 120.0
@@ -49,7 +49,7 @@ class Kind:
 
 def _ours(model: str, store: Path, port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "app", "serve", "--port", str(port)),
+        *(sys.executable, "-m", "gsop", "serve", "--port", str(port)),
         *("--model-store", str(store)),
     ]
 

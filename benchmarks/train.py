@@ -24,17 +24,17 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from app.images import centred, decode_whole
-from app.settings import cpu_count
-from app.train.data.augment import augment
-from app.train.data.loader import loader
-from app.train.data.spec import DataSpec, RandAugmentSpec
-from app.train.log import read_log
-from app.train.loop import train
-from app.train.overrides import override
-from app.train.presets import FINETUNE
 from benchmarks.bodies import SIZES, jpeg
 from benchmarks.machine import describe
+from gsop.images import centred, decode_whole
+from gsop.settings import cpu_count
+from gsop.train.data.augment import augment
+from gsop.train.data.loader import loader
+from gsop.train.data.spec import DataSpec, RandAugmentSpec
+from gsop.train.log import read_log
+from gsop.train.loop import train
+from gsop.train.overrides import override
+from gsop.train.presets import FINETUNE
 
 CLASSES = 2
 IMAGES = 128

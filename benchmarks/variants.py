@@ -9,8 +9,8 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from app.model.config import GSoPResNetConfig
-from app.model.cost import cost
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.cost import cost
 
 IMAGENET = GSoPResNetConfig()
 CIFAR = GSoPResNetConfig(depth=164, stem="cifar", num_classes=100)

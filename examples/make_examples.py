@@ -9,9 +9,9 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from app.train.data.digits import Digits
-from app.train.data.drawing import DrawingSpec
-from app.train.data.drawn import HANDS, draw_strokes
+from gsop.train.data.digits import Digits
+from gsop.train.data.drawing import DrawingSpec
+from gsop.train.data.drawn import HANDS, draw_strokes
 
 SUFFIXES = ("", "-b")
 HAND = HANDS[0]

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from sklearn.datasets import load_sample_image
 
-from app.train.data.drawn import HANDS, draw_strokes
+from gsop.train.data.drawn import HANDS, draw_strokes
 
 TRAIN, VAL = 60, 20
 """Images of each class."""

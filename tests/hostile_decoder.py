@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app import decoder
+from gsop.serving import decoder
 
 
 def decode_into(data: bytes, out: np.ndarray[Any, Any], *_: object, **__: object) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageChops
 
-from app.images import InputSpec, Interpolation, Pixels
+from gsop.images import InputSpec, Interpolation, Pixels
 
 ORIENTATION_TAG = 0x0112
 

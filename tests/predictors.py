@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.engine.predictor import Pending, Predictor
+from gsop.backends.base import Pending, Predictor
 
 ABORT, POISON, NAN, LARGE = 250, 251, 252, 253
 """First red value of images that end the process, spoil the device, are answered with NaN, and fit

@@ -20,10 +20,10 @@ import torch
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.images import InputSpec
-from app.model.config import GSoPResNetConfig
-from app.model.resnet import GSoPResNet
-from app.store.store import publish
+from gsop.images import InputSpec
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
+from gsop.store.store import publish
 
 T = TypeVar("T")
 
@@ -86,11 +86,11 @@ def eventually(look: Callable[[], T | None], seconds: float = 30.0) -> T:
 
 
 class Server:
-    """``python -m app serve`` on a free port of the loopback interface, stopped at the end."""
+    """``python -m gsop serve`` on a free port of the loopback interface, stopped at the end."""
 
     def __init__(self, store: Path, *arguments: str, **settings: object) -> None:
         self.command = [
-            *(sys.executable, "-m", "app", "serve", "--port", "0"),
+            *(sys.executable, "-m", "gsop", "serve", "--port", "0"),
             *("--model-store", str(store)),
             *arguments,
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.__main__ import main
+from gsop.__main__ import main
 from tests.support import ROOT, random_pngs
 
 pytestmark = pytest.mark.slow
@@ -119,7 +119,7 @@ def test_models_are_listed(tiny_store: Path, capsys: pytest.CaptureFixture[str])
 
 def test_both_names_of_the_command_work() -> None:
     installed = Path(sys.executable).parent / "gsop"
-    for command in ([str(installed)], [sys.executable, "-m", "app"]):
+    for command in ([str(installed)], [sys.executable, "-m", "gsop"]):
         done = subprocess.run(
             [*command, "--version"], capture_output=True, text=True, check=True, cwd=ROOT
         )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.__main__ import make_parser
-from app.errors import GSoPError, SetupError
-from app.settings import Settings
+from gsop.__main__ import make_parser
+from gsop.errors import GSoPError, SetupError
+from gsop.settings import Settings
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def test_the_commands_in_the_documents_are_commands(path: Path) -> None:
     blocks = re.findall(r"^```(sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     for kind, block in blocks:
         prompt = r"\$ .*" if kind == "console" else ".*"
-        for called in re.findall(rf"^{prompt}\b(?:gsop|-m app) ([a-z].*)", block, re.MULTILINE):
+        for called in re.findall(rf"^{prompt}\b(?:gsop|-m gsop) ([a-z].*)", block, re.MULTILINE):
             arguments = shlex.split(called, comments=True)
             end = next((i for i, a in enumerate(arguments) if a in ("|", ">", "&")), None)
             make_parser().parse_args(arguments[:end])

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from app.__main__ import main
-from app.errors import ConfigError
-from app.keys import PREFIX, ApiKey, Scope, make_key, recognise
-from app.settings import Settings
+from gsop.__main__ import main
+from gsop.errors import ConfigError
+from gsop.keys import PREFIX, ApiKey, Scope, make_key, recognise
+from gsop.settings import Settings
 
 
 @pytest.fixture(autouse=True)

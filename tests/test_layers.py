@@ -9,44 +9,45 @@ import pytest
 
 from tests.support import ROOT
 
+SOURCE = ROOT / "app"
+
 LAYERS = (
-    ("app.errors", "app.keys", "app.logs", "app.scheduling"),
-    ("app.settings",),
-    ("app.images", "app.model"),
-    ("app.heatmap", "app.decoder"),
-    ("app.store",),
-    ("app.engine",),
-    ("app.api", "app.train"),
-    ("app.commands",),
-    ("app.__main__",),
+    ("gsop.errors", "gsop.keys", "gsop.logs"),
+    ("gsop.settings",),
+    ("gsop.processes", "gsop.images", "gsop.model"),
+    ("gsop.store",),
+    ("gsop.gates",),
+    ("gsop.arena",),
+    ("gsop.backends",),
+    ("gsop.engine", "gsop.serving"),
+    ("gsop.api", "gsop.train"),
+    ("gsop.commands",),
+    ("gsop.__main__",),
 )
 """Lowest first. A module imports from its own part and from the layers below."""
 
 TORCH = (
-    "app.model",
-    "app.train",
-    "app.store.store",
-    "app.engine.predictor",
-    "app.engine.process",
-    "app.engine.openvino",
-    "app.engine.graphs",
-    "app.engine.packing",
-    "app.engine.worker",
-    "app.commands.local",
-    "app.commands.publish",
-    "app.commands.models.export",
-    "app.commands.models.foreign",
-    "app.commands.models.init",
-    "app.commands.models.zoo",
+    "gsop.model",
+    "gsop.train",
+    "gsop.store.store",
+    "gsop.backends",
+    "gsop.engine.process",
+    "gsop.engine.worker",
+    "gsop.commands.local",
+    "gsop.commands.publish",
+    "gsop.commands.models.export",
+    "gsop.commands.models.foreign",
+    "gsop.commands.models.init",
+    "gsop.commands.models.zoo",
 )
-TORCH_FREE_MODEL = ("app.model.config",)
+TORCH_FREE_MODEL = ("gsop.model.config",)
 """What front processes may import of the model."""
 
-MODULES = sorted((ROOT / "app").rglob("*.py"))
+MODULES = sorted((SOURCE / "gsop").rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(SOURCE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -76,7 +77,7 @@ def layer_of(module: str) -> tuple[int, str] | None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_down(path: Path) -> None:
     module = name_of(path)
-    if module == "app":
+    if module == "gsop":
         return
     place = layer_of(module)
     assert place is not None, f"{module} is in no layer"
@@ -98,13 +99,18 @@ def test_torch_stays_where_it_belongs(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_fastapi_stays_in_the_api(path: Path) -> None:
-    if not is_in(name_of(path), "app.api"):
+    if not is_in(name_of(path), "gsop.api"):
         assert not [i for i in imports_of(path) if is_in(i, "fastapi") or is_in(i, "starlette")]
 
 
 @pytest.mark.parametrize(
     "module",
-    ["app.api.front", "app.engine.supervisor", "app.commands.serve", "app.commands.models.list"],
+    [
+        "gsop.api.http.front",
+        "gsop.serving.supervisor",
+        "gsop.commands.serve",
+        "gsop.commands.models.list",
+    ],
 )
 def test_what_runs_beside_the_engine_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from app.logs import REQUEST_ID, JsonFormatter, TextFormatter
+from gsop.logs import REQUEST_ID, JsonFormatter, TextFormatter
 from tests.support import ROOT
 
 
@@ -61,7 +61,7 @@ def test_a_private_line_holds_no_message_of_an_exception(kind: type[JsonFormatte
 
 def test_even_a_death_is_one_line_of_json() -> None:
     code = (
-        "import threading, warnings; from app.logs import configure\n"
+        "import threading, warnings; from gsop.logs import configure\n"
         "configure('front 0', level='info', form='json', private=True)\n"
         "warnings.warn('beware')\n"
         "thread = threading.Thread(target=lambda: int('secret')); thread.start(); thread.join()\n"

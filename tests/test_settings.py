@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ConfigError
-from app.settings import Settings
+from gsop.errors import ConfigError
+from gsop.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -64,14 +64,14 @@ def test_survive_json() -> None:
 def test_a_front_has_a_decoder_more_than_processors(
     monkeypatch: pytest.MonkeyPatch, processors: int, fronts: int, decoders: int
 ) -> None:
-    monkeypatch.setattr("app.settings.cpu_count", lambda: processors)
+    monkeypatch.setattr("gsop.settings.cpu_count", lambda: processors)
     settings = Settings.load()
     assert (settings.front_count, settings.decoder_count) == (fronts, decoders)
     assert Settings.load(decoders=1).decoder_count == 1
 
 
 def test_threads_follow_what_the_fronts_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.settings.cpu_count", lambda: 2)
+    monkeypatch.setattr("gsop.settings.cpu_count", lambda: 2)
     settings = Settings.load()
     assert settings.torch_thread_count(0.002) == 1  # digits: the fronts need a processor
     assert settings.torch_thread_count(0.150) == 2  # a ResNet-50: they need a hundredth of one

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.images import decode
-from app.store.manifest import Manifest, read_manifest
+from gsop.images import decode
+from gsop.store.manifest import Manifest, read_manifest
 
 MAX_PIXELS = 50_000_000
 MAX_BATCH = 16
@@ -60,8 +60,8 @@ class Work:
         if computes and chosen.model != "null":
             import torch
 
-            from app.engine.predictor import Predictor
-            from app.store.store import load
+            from gsop.backends.base import Predictor
+            from gsop.store.store import load
 
             torch.set_num_threads(chosen.threads)
             manifest, model = load(folder)

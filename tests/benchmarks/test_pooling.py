@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from app.model.heads import ISqrtHead
-from app.train.presets import COMPARE_TEXTURES
 from benchmarks.pooling import HEADS, POOLINGS, OneConvolution, SecondOrderHead, second_moment
+from gsop.model.heads import ISqrtHead
+from gsop.train.presets import COMPARE_TEXTURES
 
 CONFIG = replace(COMPARE_TEXTURES.config, head="isqrt", attention="none")
 

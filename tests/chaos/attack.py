@@ -242,11 +242,11 @@ def _same(some: dict[str, float], others: dict[str, float]) -> bool:
 def _processes(server: Server) -> set[int]:
     """All but decoding helpers, which may come and go: nurseries are children of fronts."""
     below = server.descendants()
-    fronts = {pid for pid, command in below.items() if "app.api.front" in command}
+    fronts = {pid for pid, command in below.items() if "gsop.api.http.front" in command}
     return {
         pid
         for pid, command in below.items()
-        if "app.decoder" not in command or _parent(pid) in fronts
+        if "gsop.serving.decoder" not in command or _parent(pid) in fronts
     }
 
 

@@ -99,7 +99,7 @@ def run_until(server: Server, asked: list[Question], done: Callable[[Load], bool
 
 def held(server: Server) -> dict[int, Held]:
     """What each process of the service holds now."""
-    processes = server.descendants() | {server.process.pid: "app serve"}
+    processes = server.descendants() | {server.process.pid: "gsop serve"}
     return {
         pid: Held(role(command), resident_bytes(pid), open_files(pid))
         for pid, command in processes.items()
@@ -110,9 +110,9 @@ def role(command: str) -> str:
     """What a process is, for people."""
     names = {
         "gsop-engine": "engine",
-        "app.engine.nursery": "nursery",
-        "app.api.front": "front",
-        "app.decoder": "decoder",
+        "gsop.processes.nursery": "nursery",
+        "gsop.api.http.front": "front",
+        "gsop.serving.decoder": "decoder",
     }
     return next((name for mark, name in names.items() if mark in command), "supervisor")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from app.engine.cost import BatchCost
+from gsop.engine.cost import BatchCost
 
 
 def learned(*seen: tuple[int, float]) -> BatchCost:

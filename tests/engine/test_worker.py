@@ -13,15 +13,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from app.engine.messages import Decoder, Kind, address_prefix, connect, encode, listen
-from app.engine.metrics import COUNTERS
-from app.engine.pace import Pace
-from app.engine.predictor import Pending, Predictor
-from app.engine.slots import Arena, Deployment, Outcome
-from app.engine.worker import Worker
-from app.settings import Settings
-from app.store.catalog import resolve
-from app.store.store import load
+from gsop.arena.counters import COUNTERS
+from gsop.arena.layout import Arena, Deployment, Outcome
+from gsop.arena.messages import Decoder, Kind, address_prefix, connect, encode, listen
+from gsop.backends.base import Pending, Predictor
+from gsop.engine.pace import Pace
+from gsop.engine.worker import Worker
+from gsop.settings import Settings
+from gsop.store.catalog import resolve
+from gsop.store.store import load
 
 FAR = time.monotonic_ns() + 10**12
 

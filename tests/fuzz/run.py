@@ -5,7 +5,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["app", "PIL", "python_multipart"]):
+with atheris.instrument_imports(include=["gsop", "PIL", "python_multipart"]):
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from typing import Any
 
 from starlette.requests import Request
 
-from app.api.bodies import BodyMemory, read_images
-from app.api.negotiation import choose
-from app.errors import ImageTooLarge, InvalidImage, NotAcceptable, RequestError
-from app.images import decode
+from gsop.api.http.bodies import BodyMemory, read_images
+from gsop.api.http.negotiation import choose
+from gsop.errors import ImageTooLarge, InvalidImage, NotAcceptable, RequestError
+from gsop.images import decode
 from tests.chaos.shots import FORM, form, good_images
 from tests.imagery import bombs, encode, exif, input_spec, not_images, picture, ycck_jpeg
 
@@ -27,13 +27,13 @@ MAX_PIXELS = 100_000
 
 
 def images(data: bytes) -> None:
-    """``app.images``: a file of any format."""
+    """``gsop.images``: a file of any format."""
     with contextlib.suppress(InvalidImage, ImageTooLarge):
         assert decode(data, SPEC, max_pixels=MAX_PIXELS).shape == (24, 16, 3)
 
 
 def bodies(data: bytes) -> None:
-    """``app.api.bodies``: the Content-Type, a line feed, and the body, in pieces."""
+    """``gsop.api.http.bodies``: the Content-Type, a line feed, and the body, in pieces."""
     kind, _, body = data.partition(b"\n")
     pieces = [body[at : at + 1000] for at in range(0, len(body), 1000)] or [b""]
     messages = iter(
@@ -55,7 +55,7 @@ def bodies(data: bytes) -> None:
 
 
 def accept(data: bytes) -> None:
-    """``app.api.negotiation``: an Accept header."""
+    """``gsop.api.http.negotiation``: an Accept header."""
     offers = ("application/json", "image/png")
     with contextlib.suppress(NotAcceptable):
         assert choose(data.decode("latin-1"), offers) in offers

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.model.gsop import GSoP
-from app.model.official import from_official
+from gsop.model.gsop import GSoP
+from gsop.model.official import from_official
 
 FOLDER = Path(__file__).parents[1] / "golden"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.model.config import GSoPResNetConfig
-from app.model.resnet import GSoPResNet
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
 from tests.model import golden
 
 TINY = GSoPResNetConfig(depth=18, stem="cifar", base_width=8, reduced_dim=6, num_classes=10)

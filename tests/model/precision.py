@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from app.images import decode
-from app.model.folding import fold_batch_norms
-from app.model.official import from_official
-from app.model.resnet import GSoPOutput, GSoPResNet
-from app.store.store import load
-from app.train.data.digits import Digits
-from app.train.data.drawing import DrawingSpec
-from app.train.evaluate import normalise
+from gsop.images import decode
+from gsop.model.folding import fold_batch_norms
+from gsop.model.official import from_official
+from gsop.model.resnet import GSoPOutput, GSoPResNet
+from gsop.store.store import load
+from gsop.train.data.digits import Digits
+from gsop.train.data.drawing import DrawingSpec
+from gsop.train.evaluate import normalise
 from tests.model import golden
 from tests.support import ROOT
 

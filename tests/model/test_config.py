@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.model.config import (
+from gsop.model.config import (
     BACKBONES,
     Depth,
     GateSpec,
@@ -96,5 +96,5 @@ def test_what_no_network_computes_is_refused(wrong: dict[str, Any], message: str
 
 
 def test_a_config_is_had_without_torch() -> None:
-    code = "import app.model.config, sys; sys.exit('torch' in sys.modules)"
+    code = "import gsop.model.config, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

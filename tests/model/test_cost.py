@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from app.model.config import GSoPResNetConfig
-from app.model.cost import cost
 from benchmarks.variants import VARIANTS, row
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.cost import cost
 from tests.support import ROOT
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.model.config import GSoPResNetConfig
-from app.model.official import to_official
-from app.model.resnet import GSoPResNet
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.official import to_official
+from gsop.model.resnet import GSoPResNet
 from tests.support import ROOT
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from app.model.config import GSoPResNetConfig
-from app.model.folding import fold_batch_norms
-from app.model.resnet import GSoPResNet
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.folding import fold_batch_norms
+from gsop.model.resnet import GSoPResNet
 from tests.model import golden
 from tests.model.networks import EVERY_CONFIG, TINY, images, network
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from app.model.config import Attention, GSoPResNetConfig
-from app.model.gating import ConcatFusion, make_gating
+from gsop.model.config import Attention, GSoPResNetConfig
+from gsop.model.gating import ConcatFusion, make_gating
 from tests.model import golden
 
 EVERY_ATTENTION = pytest.mark.parametrize("attention", get_args(Attention))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.model.gsop import ChannelGate, GSoP, RowWiseConv, covariance
+from gsop.model.gsop import ChannelGate, GSoP, RowWiseConv, covariance
 from tests.model import golden
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}

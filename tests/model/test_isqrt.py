@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.model.config import GSoPResNetConfig
-from app.model.heads import ISqrtHead
-from app.model.isqrt import matrix_sqrt
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.heads import ISqrtHead
+from gsop.model.isqrt import matrix_sqrt
 from tests.model import golden
 
 CONFIG = GSoPResNetConfig(depth=18, base_width=1, head="isqrt", head_dim=4, num_classes=3)

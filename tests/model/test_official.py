@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from app.errors import StoreError
-from app.model.config import GSoPResNetConfig
-from app.model.official import from_official, to_official
-from app.model.resnet import GSoPResNet
+from gsop.errors import StoreError
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.official import from_official, to_official
+from gsop.model.resnet import GSoPResNet
 from tests.model import golden
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}

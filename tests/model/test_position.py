@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from app.model.position import PositionGate, gate_positions, position_covariance
+from gsop.model.position import PositionGate, gate_positions, position_covariance
 from tests.model import golden
 
 

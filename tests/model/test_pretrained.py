@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.errors import StoreError
-from app.model.config import Depth, GSoPResNetConfig
-from app.model.official import official_key
-from app.model.pretrained import from_torchvision
-from app.model.resnet import GSoPResNet
+from gsop.errors import StoreError
+from gsop.model.config import Depth, GSoPResNetConfig
+from gsop.model.official import official_key
+from gsop.model.pretrained import from_torchvision
+from gsop.model.resnet import GSoPResNet
 from tests.model import golden
 
 TINY = GSoPResNetConfig(depth=18, base_width=8, reduced_dim=6, num_classes=10, last_stride=2)

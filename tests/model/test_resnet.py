@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from app.model.config import BACKBONES, BlockKind, Depth, GSoPResNetConfig, Head, gate_layout
-from app.model.gating import ChannelGating
-from app.model.gsop import ChannelGate
-from app.model.resnet import BLOCKS, GSoPResNet
+from gsop.model.config import BACKBONES, BlockKind, Depth, GSoPResNetConfig, Head, gate_layout
+from gsop.model.gating import ChannelGating
+from gsop.model.gsop import ChannelGate
+from gsop.model.resnet import BLOCKS, GSoPResNet
 from tests.model import golden
 from tests.model.networks import CONFIGS, EVERY_CONFIG, TINY, images, network
 

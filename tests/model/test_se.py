@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.model.se import SEGate
+from gsop.model.se import SEGate
 from tests.model import golden
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.images import InputSpec
-from app.model.config import GSoPResNetConfig
-from app.model.resnet import GSoPResNet
-from app.store.store import publish
+from gsop.images import InputSpec
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
+from gsop.store.store import publish
 
 Publish = Callable[..., Path]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import StoreError
-from app.store.catalog import find, list_versions, next_version, resolve
-from app.store.manifest import MANIFEST_FILE, WEIGHTS_FILE
+from gsop.errors import StoreError
+from gsop.store.catalog import find, list_versions, next_version, resolve
+from gsop.store.manifest import MANIFEST_FILE, WEIGHTS_FILE
 from tests.store.conftest import Publish
 
 
@@ -130,7 +130,7 @@ def test_a_version_that_calls_itself_by_another_name_is_refused(root: Path, fold
 def test_listing_needs_no_weights_and_no_torch(root: Path, folder: Path) -> None:
     (folder / WEIGHTS_FILE).unlink()
     program = (
-        "import sys; from pathlib import Path; from app.store.catalog import resolve;"
+        "import sys; from pathlib import Path; from gsop.store.catalog import resolve;"
         f"print(resolve(Path({str(root)!r}), 'tiny').version, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

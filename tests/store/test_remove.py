@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import StoreError
-from app.store import catalog
-from app.store.catalog import list_versions, resolve
-from app.store.manifest import Manifest, read_manifest
-from app.store.remove import remove
-from app.store.store import verify
+from gsop.errors import StoreError
+from gsop.store import catalog
+from gsop.store.catalog import list_versions, resolve
+from gsop.store.manifest import Manifest, read_manifest
+from gsop.store.remove import remove
+from gsop.store.store import verify
 from tests.store.conftest import Publish
 
 

@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from app.errors import StoreError
-from app.model.resnet import GSoPResNet
-from app.store.catalog import list_versions
-from app.store.manifest import MANIFEST_FILE, WEIGHTS_FILE, read_manifest
-from app.store.store import load, publish, verify
+from gsop.errors import StoreError
+from gsop.model.resnet import GSoPResNet
+from gsop.store.catalog import list_versions
+from gsop.store.manifest import MANIFEST_FILE, WEIGHTS_FILE, read_manifest
+from gsop.store.store import load, publish, verify
 from tests.store.conftest import SPEC, Publish
 
 KEY = "layer1.0.conv1.weight"
@@ -218,8 +218,8 @@ def test_of_publishers_at_the_same_time_one_wins(
 DYING_WRITER = """
 import os, signal, sys
 from pathlib import Path
-from app.model.resnet import GSoPResNet
-from app.store import store
+from gsop.model.resnet import GSoPResNet
+from gsop.store import store
 from tests.store.conftest import CONFIG, SPEC
 
 def die(*_):

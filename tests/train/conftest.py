@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from app.images import InputSpec
-from app.model.config import GSoPResNetConfig
-from app.train.data.spec import AugmentSpec, DataSpec
-from app.train.recipe import OptimizerSpec, Recipe, Schedule
+from gsop.images import InputSpec
+from gsop.model.config import GSoPResNetConfig
+from gsop.train.data.spec import AugmentSpec, DataSpec
+from gsop.train.recipe import OptimizerSpec, Recipe, Schedule
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 """Processes of tests and trainings come from one server, which imports torch and all else once."""
 
-FORKSERVER.set_forkserver_preload(["app.commands.train", "app.train.compare"])
+FORKSERVER.set_forkserver_preload(["gsop.commands.train", "gsop.train.compare"])
 
 
 @pytest.fixture(autouse=True)

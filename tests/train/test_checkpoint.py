@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.errors import SetupError
-from app.train import checkpoint
+from gsop.errors import SetupError
+from gsop.train import checkpoint
 from tests.support import ROOT
 
 
@@ -44,7 +44,7 @@ def test_a_full_disk_spoils_nothing(tmp_path: Path) -> None:
     code = (
         "import resource, sys, torch\n"
         "from pathlib import Path\n"
-        "from app.train import checkpoint\n"
+        "from gsop.train import checkpoint\n"
         "folder = Path(sys.argv[1])\n"
         "checkpoint.save(folder, 1, {'weights': torch.zeros(10)})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.__main__ import main
-from app.train.recipe import Recipe
-from app.train.run import Run
+from gsop.__main__ import main
+from gsop.train.recipe import Recipe
+from gsop.train.run import Run
 from tests.support import Server
 
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from app.commands.compare import as_csv, as_markdown, compare
-from app.errors import ConfigError
-from app.model.config import gate_layout
-from app.train.compare import USUAL, VARIANTS, Row, cells, mean_and_deviation
-from app.train.recipe import Recipe
+from gsop.commands.compare import as_csv, as_markdown, compare
+from gsop.errors import ConfigError
+from gsop.model.config import gate_layout
+from gsop.train.compare import USUAL, VARIANTS, Row, cells, mean_and_deviation
+from gsop.train.recipe import Recipe
 
 ROWS = [
     Row("plain", (0.5, 0.75), 1200, 3_400_000, (10.04, 12.0)),

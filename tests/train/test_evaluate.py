@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.images import InputSpec
-from app.model.resnet import GSoPResNet
-from app.train.data.dataset import Sample
-from app.train.data.variants import encode_png
-from app.train.evaluate import Score, measure, normalise, score
-from app.train.recipe import Recipe
+from gsop.images import InputSpec
+from gsop.model.resnet import GSoPResNet
+from gsop.train.data.dataset import Sample
+from gsop.train.data.variants import encode_png
+from gsop.train.evaluate import Score, measure, normalise, score
+from gsop.train.recipe import Recipe
 
 CPU = torch.device("cpu")
 

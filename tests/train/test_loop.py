@@ -18,16 +18,16 @@ import pytest
 import torch
 from PIL import Image
 
-from app.__main__ import main
-from app.errors import ConfigError, SetupError
-from app.model.config import GSoPResNetConfig
-from app.model.resnet import GSoPResNet
-from app.train.checkpoint import write_whole
-from app.train.data.loader import Batch, loader
-from app.train.data.spec import DataSpec
-from app.train.loop import Stopped, train
-from app.train.recipe import OptimizerSpec, Recipe, Schedule
-from app.train.run import Run
+from gsop.__main__ import main
+from gsop.errors import ConfigError, SetupError
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
+from gsop.train.checkpoint import write_whole
+from gsop.train.data.loader import Batch, loader
+from gsop.train.data.spec import DataSpec
+from gsop.train.loop import Stopped, train
+from gsop.train.recipe import OptimizerSpec, Recipe, Schedule
+from gsop.train.run import Run
 from tests.support import ROOT, eventually
 from tests.train.conftest import FORKSERVER, make_folder
 
@@ -165,7 +165,7 @@ def test_two_processes_learn_as_one_with_the_whole_batch(recipe: Recipe, tmp_pat
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [sys.executable, *torchrun, "-m", "app", *arguments(recipe, two)],
+        [sys.executable, *torchrun, "-m", "gsop", *arguments(recipe, two)],
         cwd=ROOT,
         env=environment,
         check=True,
@@ -212,7 +212,7 @@ def test_a_signal_that_ends_the_loading_processes_too_loses_nothing(
         raise RuntimeError("DataLoader worker exited unexpectedly")
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.train.loop.loader", dying)
+        patch.setattr("gsop.train.loop.loader", dying)
         with pytest.raises(Stopped) as caught:
             train(recipe, stopped, device="cpu", progress=False)
     assert (caught.value.signal, caught.value.step) == (signal.SIGINT, 7)
@@ -298,8 +298,8 @@ def test_a_disk_that_takes_no_weights_says_where_the_run_can_go_on(
         write_whole(file, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.train.checkpoint.write_whole", full)
-        patch.setattr("app.train.run.write_whole", full)
+        patch.setattr("gsop.train.checkpoint.write_whole", full)
+        patch.setattr("gsop.train.run.write_whole", full)
         with pytest.raises(SetupError, match=r"make room, then .*--resume .*after step 4 of 5"):
             train(recipe, run, device="cpu", progress=False)
     train(recipe, run, resume=True, device="cpu", progress=False)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ConfigError
-from app.train.overrides import find_recipe, override
-from app.train.presets import DIGITS, IMAGENET_NET1, IMAGENET_NET2, PRESETS
-from app.train.recipe import Recipe, Schedule, validate
+from gsop.errors import ConfigError
+from gsop.train.overrides import find_recipe, override
+from gsop.train.presets import DIGITS, IMAGENET_NET1, IMAGENET_NET2, PRESETS
+from gsop.train.recipe import Recipe, Schedule, validate
 
 
 def test_presets_are_found_by_their_names() -> None:

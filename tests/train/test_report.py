@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.train.report import make_report
+from gsop.train.report import make_report
 
 LABELS = ("a", "b", "c", "d", "e", "f", "g")
 

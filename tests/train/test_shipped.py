@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from app.model.resnet import GSoPResNet
-from app.store.manifest import WEIGHTS_FILE, Manifest
-from app.store.store import load
-from app.train.data.dataset import Sample
-from app.train.evaluate import measure, score
-from app.train.presets import DIGITS
+from gsop.model.resnet import GSoPResNet
+from gsop.store.manifest import WEIGHTS_FILE, Manifest
+from gsop.store.store import load
+from gsop.train.data.dataset import Sample
+from gsop.train.evaluate import measure, score
+from gsop.train.presets import DIGITS
 
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "model_store" / "digits" / "1"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.__main__ import main
-from app.model.config import GSoPResNetConfig
-from app.model.official import to_official
-from app.model.resnet import GSoPResNet
+from gsop.__main__ import main
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.official import to_official
+from gsop.model.resnet import GSoPResNet
 from tests.model import golden
 
 

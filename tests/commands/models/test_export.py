@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.images import InputSpec
-from app.model.config import GSoPResNetConfig
-from app.model.resnet import GSoPResNet
-from app.store.manifest import Manifest, read_manifest
-from app.store.store import load, publish
+from gsop.images import InputSpec
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
+from gsop.store.manifest import Manifest, read_manifest
+from gsop.store.store import load, publish
 from tests.commands.models.conftest import Gsop, lively
 from tests.model import golden
 
@@ -114,7 +114,7 @@ for batch in map(int, sys.argv[3:]):
     images = torch.from_numpy(numpy.load(f"{sys.argv[2]}/images{batch}.npy"))
     outputs = {name: values.numpy() for name, values in network(images).items()}
     numpy.savez(f"{sys.argv[2]}/outputs{batch}.npz", **outputs)
-assert "app" not in sys.modules
+assert "gsop" not in sys.modules
 print(json.dumps(extra))
 """
 

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from app.commands.models.foreign import read_weights, with_batch_counts
-from app.errors import StoreError
+from gsop.commands.models.foreign import read_weights, with_batch_counts
+from gsop.errors import StoreError
 from tests.commands.models.conftest import checkpoint_of
 
 STATE = {"conv1.weight": torch.arange(6.0).view(2, 3), "bn1.bias": torch.ones(2)}

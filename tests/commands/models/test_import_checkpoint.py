@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from app.model.config import GSoPResNetConfig
-from app.model.official import to_official
-from app.store.store import load
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.official import to_official
+from gsop.store.store import load
 from tests.commands.models.conftest import Gsop, checkpoint_of, lively
 
 SMALL = GSoPResNetConfig(depth=50, base_width=4, reduced_dim=8, num_classes=7)

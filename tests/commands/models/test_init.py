@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from app.model.config import GSoPResNetConfig
-from app.store.store import load
+from gsop.model.config import GSoPResNetConfig
+from gsop.store.store import load
 from tests.commands.models.conftest import Gsop
 from tests.model import golden
 

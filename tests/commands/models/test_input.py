@@ -1,7 +1,7 @@
 import pytest
 
-from app.commands.models.input import USUAL_INPUTS, InputOptions
-from app.errors import ConfigError
+from gsop.commands.models.input import USUAL_INPUTS, InputOptions
+from gsop.errors import ConfigError
 
 IMAGENET = USUAL_INPUTS["imagenet"]
 

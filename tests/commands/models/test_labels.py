@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from app.commands.models.labels import labels_for
-from app.errors import ConfigError
+from gsop.commands.models.labels import labels_for
+from gsop.errors import ConfigError
 
 
 def test_a_file_names_a_class_a_line(tmp_path: Path) -> None:

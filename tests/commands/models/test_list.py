@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from app.commands.models.list import network_name
-from app.model.config import GSoPResNetConfig
-from app.store.manifest import MANIFEST_FILE
+from gsop.commands.models.list import network_name
+from gsop.model.config import GSoPResNetConfig
+from gsop.store.manifest import MANIFEST_FILE
 from tests.commands.models.conftest import Gsop
 from tests.support import publish_tiny
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from app.store.catalog import list_versions
-from app.store.manifest import MANIFEST_FILE
+from gsop.store.catalog import list_versions
+from gsop.store.manifest import MANIFEST_FILE
 from tests.commands.models.conftest import Gsop
 from tests.support import publish_tiny
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.__main__ import main
-from app.images import decode
-from app.model.config import GSoPResNetConfig
-from app.model.official import to_official
-from app.store.store import load
+from gsop.__main__ import main
+from gsop.images import decode
+from gsop.model.config import GSoPResNetConfig
+from gsop.model.official import to_official
+from gsop.store.store import load
 from tests.commands.models.conftest import checkpoint_of, lively
 from tests.model import golden
 from tests.support import Server, random_pngs

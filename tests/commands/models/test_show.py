@@ -2,8 +2,8 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from app.model.resnet import GSoPResNet
-from app.store.manifest import MANIFEST_FILE, read_manifest
+from gsop.model.resnet import GSoPResNet
+from gsop.store.manifest import MANIFEST_FILE, read_manifest
 from tests.commands.models.conftest import Gsop
 from tests.support import TINY, publish_tiny
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.manifest import WEIGHTS_FILE
+from gsop.store.manifest import WEIGHTS_FILE
 from tests.commands.models.conftest import Gsop
 from tests.support import publish_tiny
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import ConfigError
-from app.images import InputSpec, Pixels
-from app.train.data.augment import augment
-from app.train.data.spec import AugmentSpec, RandAugmentSpec, RandomCropSpec
+from gsop.errors import ConfigError
+from gsop.images import InputSpec, Pixels
+from gsop.train.data.augment import augment
+from gsop.train.data.spec import AugmentSpec, RandAugmentSpec, RandomCropSpec
 
 INPUT = InputSpec(height=32, width=32, resize=32, mean=(0.5,) * 3, std=(0.5,) * 3)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import ConfigError
-from app.images import InputSpec
-from app.train.data.open import open_data
-from app.train.data.spec import AugmentSpec, DataSpec
+from gsop.errors import ConfigError
+from gsop.images import InputSpec
+from gsop.train.data.open import open_data
+from gsop.train.data.spec import AugmentSpec, DataSpec
 
 INPUT = InputSpec(height=32, width=32, resize=32, mean=(0.5,) * 3, std=(0.5,) * 3)
 

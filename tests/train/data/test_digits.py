@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from app.errors import ConfigError
-from app.images import decode
-from app.train.data.digits import Digits, as_image
-from app.train.data.drawing import DrawingSpec
-from app.train.data.variants import encode_png
-from app.train.presets import DIGITS
+from gsop.errors import ConfigError
+from gsop.images import decode
+from gsop.train.data.digits import Digits, as_image
+from gsop.train.data.drawing import DrawingSpec
+from gsop.train.data.variants import encode_png
+from gsop.train.presets import DIGITS
 from tests.train.data.test_drawing import STILL
 
 

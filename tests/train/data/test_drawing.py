@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from app.train.data.drawing import DrawingSpec, draw
+from gsop.train.data.drawing import DrawingSpec, draw
 
 STILL = DrawingSpec(
     plain=0.0,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import ConfigError
-from app.images import InputSpec, decode
-from app.train.data.dataset import BrokenImage
-from app.train.data.folder import FolderData
-from app.train.data.spec import AugmentSpec, DataSpec
+from gsop.errors import ConfigError
+from gsop.images import InputSpec, decode
+from gsop.train.data.dataset import BrokenImage
+from gsop.train.data.folder import FolderData
+from gsop.train.data.spec import AugmentSpec, DataSpec
 from tests.support import ROOT
 
 INPUT = InputSpec(height=12, width=10, resize=14, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import ConfigError
-from app.images import Pixels
-from app.train.data.dataset import BrokenImage, Sample
-from app.train.data.loader import Batch, loader, steps_per_epoch
+from gsop.errors import ConfigError
+from gsop.images import Pixels
+from gsop.train.data.dataset import BrokenImage, Sample
+from gsop.train.data.loader import Batch, loader, steps_per_epoch
 
 
 class Numbers:

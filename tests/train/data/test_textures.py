@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.errors import ConfigError
-from app.images import InputSpec, decode
-from app.train.data.open import open_data
-from app.train.data.spec import AugmentSpec, DataSpec
-from app.train.data.textures import (
+from gsop.errors import ConfigError
+from gsop.images import InputSpec, decode
+from gsop.train.data.open import open_data
+from gsop.train.data.spec import AugmentSpec, DataSpec
+from gsop.train.data.textures import (
     CLASSES,
     CORRELATION,
     HELD_OUT_IMAGES,

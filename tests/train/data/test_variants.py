@@ -6,9 +6,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from app.train.data.dataset import Sample
-from app.train.data.drawn import CANVAS, HANDS, draw_strokes, draw_type
-from app.train.data.variants import drawn_digits, redrawn_scans
+from gsop.train.data.dataset import Sample
+from gsop.train.data.drawn import CANVAS, HANDS, draw_strokes, draw_type
+from gsop.train.data.variants import drawn_digits, redrawn_scans
 
 Pixels = npt.NDArray[np.uint8]
 

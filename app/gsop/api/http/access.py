@@ -1,0 +1,151 @@
+"""Who may call what: API keys in ``Authorization: Bearer KEY`` (RFC 6750).
+
+A middleware before all routes rather than a dependency of each: what is not listed here needs
+``admin``, so a new route cannot be forgotten, and without keys it is not even installed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gsop.api.http.problems import documented, problem_response
+from gsop.errors import Forbidden, Unauthorized
+from gsop.keys import ApiKey, recognise
+from gsop.keys import Scope as Permission
+
+OPEN = frozenset(
+    {"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/healthz", "/readyz"}
+)
+"""Needs no key: the documents, which hold nothing of anybody, and what probes ask."""
+
+_SUFFICES = {
+    "predict": frozenset({Permission.PREDICT}),
+    "attention": frozenset({Permission.ATTENTION}),
+    "models": frozenset({Permission.PREDICT, Permission.ATTENTION}),
+}
+"""By the first part of the path, the scopes of which one suffices beside ``admin``."""
+
+_CALLER = "gsop.caller"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request.
+
+    Attributes:
+        name: of the key; empty without keys.
+        owner: marks what is the caller's: the key's place in the settings + 1; 0 without keys.
+        scopes: what the caller may do.
+    """
+
+    name: str
+    owner: int
+    scopes: frozenset[Permission]
+
+    def require(self, scope: Permission, what: str) -> None:
+        """Check a permission that depends on more than the path.
+
+        Raises:
+            Forbidden: if the caller lacks it; ``what`` says for what it is needed.
+        """
+        if not self.scopes & {scope, Permission.ADMIN}:
+            raise Forbidden(f"{what} needs a key with the scope {scope}; ask the operator for one")
+
+    @property
+    def sees(self) -> int | None:
+        """The owner whose records the caller may see; ``None``: everybody's."""
+        return None if Permission.ADMIN in self.scopes else self.owner
+
+
+ANYBODY = Caller("", 0, frozenset(Permission))
+"""The caller where there are no keys."""
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who sent the request of this ASGI scope."""
+    caller: Caller = scope.get(_CALLER, ANYBODY)
+    return caller
+
+
+class Access:
+    """Lets a request through if its key may do what it asks for."""
+
+    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
+        self._app = app
+        self._keys = keys
+        self._callers = [Caller(key.name, i + 1, key.scopes) for i, key in enumerate(keys)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN):
+            await self._app(scope, receive, send)
+            return
+        try:
+            scope[_CALLER] = self._admit(scope)
+        except (Unauthorized, Forbidden) as error:
+            await problem_response(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> Caller:
+        key = _bearer(scope["headers"])
+        if key is None:
+            raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
+        number = recognise(self._keys, key)
+        if number is None:
+            raise Unauthorized("the API key is not known; ask the operator for another")
+        caller, needed = self._callers[number], sufficient(scope["path"])
+        if not caller.scopes & needed:
+            names = " or ".join(sorted(needed))
+            raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
+        return caller
+
+
+def sufficient(path: str) -> frozenset[Permission]:
+    """The scopes of which one suffices for a path that is not :data:`OPEN`."""
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    return _SUFFICES.get(first, frozenset()) | {Permission.ADMIN}
+
+
+def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, key = value.partition(b" ")
+            return key.strip() if scheme.lower() == b"bearer" else None
+    return None
+
+
+def document_access(app: FastAPI) -> None:
+    """Have the OpenAPI text say which calls need a key, and what they answer without one."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is not None:
+            return app.openapi_schema
+        text = make()
+        components = text.setdefault("components", {})
+        components["securitySchemes"] = {
+            "key": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key, where the operator has set some (`GSOP_API_KEYS`).",
+            }
+        }
+        refusals = {
+            str(status): {"description": entry["description"], "content": entry["content"]}
+            for status, entry in documented(Unauthorized, Forbidden).items()
+        }
+        for entry in refusals.values():
+            for content in entry["content"].values():
+                content["schema"] = {"$ref": "#/components/schemas/Problem"}
+        for path, operations in text["paths"].items():
+            if path not in OPEN:
+                for operation in operations.values():
+                    # The empty alternative: without keys in the settings, none is needed.
+                    operation["security"] = [{"key": sorted(sufficient(path))}, {}]
+                    operation["responses"] |= refusals
+        return text
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it

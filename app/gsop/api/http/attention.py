@@ -1,0 +1,118 @@
+"""``GET /attention`` and ``GET /attention/{id}``: a look inside the model."""
+
+from typing import Annotated, Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Header, Path, Query, Request
+from starlette.responses import Response
+
+from gsop.api.http import rendering
+from gsop.api.http.access import caller_of
+from gsop.api.http.negotiation import choose
+from gsop.api.http.problems import documented
+from gsop.api.http.schemas import AttentionQuery, AttentionRecord, AttentionStatistics
+from gsop.api.http.service import ServiceDep
+from gsop.errors import (
+    InvalidParameter,
+    NotAcceptable,
+    NotReady,
+    UnknownModel,
+    UnknownPrediction,
+)
+from gsop.keys import Scope
+from gsop.serving.client import LoadedModel
+
+router = APIRouter(tags=["attention"])
+
+PredictionId = Annotated[
+    str, Path(max_length=64, description="`id` of an answer of `POST /predict`.")
+]
+
+MAX_ACCEPT = 1000
+"""Characters of an Accept header: some times what browsers send, and cheap to weigh up."""
+
+_DRAWING = CapacityLimiter(1)
+"""One picture at a time: drawing takes tens of milliseconds, in which predictions must go on."""
+
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get(
+    "/attention",
+    summary="Live statistics of the gates",
+    response_model=AttentionStatistics,
+    responses=documented(UnknownModel, InvalidParameter, NotReady),
+)
+async def attention(
+    request: Request, query: Annotated[AttentionQuery, Query()], service: ServiceDep
+) -> Response:
+    """Mean, deviation and extremes of every gate over all predictions, and the newest of them.
+
+    With `class`, over the predictions whose first class it was. The statistics live in the engine
+    and begin anew with it (`since`).
+
+    An API key without the scope `admin` sees those of its own predictions, of all classes together.
+    """
+    caller = caller_of(request.scope)
+    if query.class_ is not None:
+        caller.require(Scope.ADMIN, "class")
+    model = service.client.model(query.model, query.version)
+    _check_stage(model, query.stage)
+    seen = await service.client.statistics(model, _class_id(model, query.class_), caller.sees)
+    return rendering.json_response(
+        rendering.statistics(model, seen, model.manifest.gates, query.stage)
+    )
+
+
+@router.get(
+    "/attention/{id}",
+    summary="The gates of one earlier prediction",
+    response_model=AttentionRecord,
+    responses={
+        200: {"content": {"image/png": _BINARY, rendering.NPZ: _BINARY}},
+        **documented(UnknownPrediction, NotAcceptable, InvalidParameter, NotReady),
+    },
+)
+async def attention_of(
+    request: Request,
+    id: PredictionId,
+    service: ServiceDep,
+    accept: Annotated[str, Header(max_length=MAX_ACCEPT)] = "*/*",
+) -> Response:
+    """The gate vectors of one prediction: JSON, a picture (`Accept: image/png`), or numpy's npz.
+
+    Only the newest predictions are kept (`GSOP_ATTENTION_RECORDS`), and only the API key that asked
+    for them sees them, or one with the scope `admin`.
+    """
+    form = choose(accept, ("application/json", "image/png", rendering.NPZ))
+    model, kept = await service.client.record(id, caller_of(request.scope).sees)
+    if form == "image/png":
+        picture = await to_thread.run_sync(rendering.record_picture, model, kept, limiter=_DRAWING)
+        return Response(picture, media_type=form)
+    if form == rendering.NPZ:
+        return Response(
+            rendering.record_arrays(model, kept),
+            media_type=form,
+            headers={"Content-Disposition": 'attachment; filename="gates.npz"'},
+        )
+    return rendering.json_response(rendering.record(model, kept))
+
+
+def _check_stage(model: LoadedModel, stage: str | None) -> None:
+    stages = sorted({gate.stage for gate in model.manifest.gates})
+    if stage is not None and stage not in stages:
+        raise InvalidParameter(
+            f"stage: {stage!r} has no gate; the gated stages are {', '.join(stages) or 'none'}"
+        )
+
+
+def _class_id(model: LoadedModel, text: str | None) -> int | None:
+    if text is None:
+        return None
+    class_id = model.manifest.class_id(text)
+    if class_id is None:
+        raise InvalidParameter(
+            f"class: {text!r} is neither a label nor a class id of "
+            f"{model.manifest.name}/{model.manifest.version}; GET /models lists the labels"
+        )
+    return class_id

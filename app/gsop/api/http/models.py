@@ -1,0 +1,94 @@
+"""``GET /models`` and ``GET /models/{name}``: what the store holds, and what is loaded."""
+
+import logging
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from gsop.api.http.problems import documented
+from gsop.api.http.schemas import GateHeader, Model, ModelList, ModelSummary, ModelVersion
+from gsop.api.http.service import Service, ServiceDep
+from gsop.errors import InvalidParameter, StoreError, UnknownModel
+from gsop.store.catalog import StoredVersion, list_versions
+
+log = logging.getLogger("gsop.front")
+router = APIRouter(tags=["models"])
+
+
+# Both read the store's folders, so both are plain functions: they run in a thread.
+
+
+@router.get("/models", summary="The store's versions")
+def models(service: ServiceDep) -> ModelList:
+    """Every version in the store, whether it is loaded, and how well it was measured."""
+    return ModelList(models=[_summary(service, version) for version in _versions(service)])
+
+
+@router.get(
+    "/models/{name}",
+    summary="All versions of a model",
+    responses=documented(UnknownModel, InvalidParameter),
+)
+def model(name: Annotated[str, Path(max_length=64)], service: ServiceDep) -> Model:
+    """Everything that the manifests of a model's versions say."""
+    stored = _versions(service)
+    versions = [_version(service, version) for version in stored if version.name == name]
+    if not versions:
+        raise UnknownModel(f"the store has no model {name!r}; GET /models lists what it has")
+    return Model(name=name, versions=versions)
+
+
+def _versions(service: Service) -> list[StoredVersion]:
+    """What the store holds, and what is loaded: a store may vanish while its models are served."""
+    root = service.settings.model_store
+    try:
+        stored = list_versions(root)
+    except StoreError as error:
+        log.warning("the models that are loaded are served on, but: %s", error)
+        stored = []
+    present = {(version.name, version.version) for version in stored}
+    return stored + [
+        StoredVersion(m.name, m.version, root / m.name / m.version, manifest=m, error=None)
+        for m in (model.manifest for model in service.client.models)
+        if (m.name, m.version) not in present
+    ]
+
+
+def _summary(service: Service, stored: StoredVersion) -> ModelSummary:
+    loaded = [(m.manifest.name, m.manifest.version) for m in service.client.models]
+    key = (stored.name, stored.version)
+    summary = ModelSummary(
+        name=stored.name, version=stored.version, loaded=key in loaded, default=key == loaded[0]
+    )
+    manifest = stored.manifest
+    if manifest is None:
+        # The reason names the operator's files, so it stays in the log.
+        return summary.model_copy(update={"error": "the manifest cannot be read"})
+    return summary.model_copy(
+        update={
+            "classes": manifest.config.num_classes,
+            "input": manifest.input.model_dump(),
+            "metrics": manifest.metrics,
+            "created": manifest.created,
+        }
+    )
+
+
+def _version(service: Service, stored: StoredVersion) -> ModelVersion:
+    version = ModelVersion(**dict(_summary(service, stored)))
+    manifest = stored.manifest
+    if manifest is None:
+        return version
+    return version.model_copy(
+        update={
+            "config": asdict(manifest.config),
+            "labels": list(manifest.labels),
+            "gates": [
+                GateHeader(stage=g.stage, block=g.block, kind=g.kind, shape=list(g.shape))
+                for g in manifest.gates
+            ],
+            "provenance": manifest.provenance,
+            "sha256": manifest.sha256,
+        }
+    )

@@ -1,0 +1,212 @@
+"""The shapes of requests and answers, as OpenAPI and its readers see them.
+
+The answers on the hot path are written straight to JSON (``rendering.py``); the tests hold them to
+these shapes.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gsop.arena.layout import EngineState
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(default="about:blank", description="`about:blank`: see `code`.")
+    title: str
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong, and what to do about it.")
+    code: str = Field(description="A stable name for programs to branch on.")
+
+
+class PredictQuery(BaseModel):
+    """The query of ``POST /predict``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top_k: int = Field(
+        5, ge=1, le=1_000_000, description="Predictions to list; clamped to the classes there are."
+    )
+    attention: bool = Field(False, description="Whether to return the gates of every stage.")
+    model: str | None = Field(None, description="A loaded model; the default one if absent.")
+    version: str | None = Field(None, description="Its version.")
+    timeout_ms: int | None = Field(
+        None,
+        ge=1,
+        le=3_600_000,
+        description="Milliseconds until the answer is worthless; `GSOP_TIMEOUT_MS` if absent.",
+    )
+
+
+class AttentionQuery(BaseModel):
+    """The query of ``GET /attention``."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    model: str | None = Field(None, description="A loaded model; the default one if absent.")
+    version: str | None = Field(None, description="Its version.")
+    stage: str | None = Field(None, description="Only this stage, such as `layer1`.")
+    class_: str | None = Field(
+        None, alias="class", description="Only predictions of this class (its id or label)."
+    )
+
+
+class ModelRef(BaseModel):
+    """A model version's name."""
+
+    name: str
+    version: str
+
+
+class ClassPrediction(BaseModel):
+    """One class and its probability."""
+
+    class_id: int
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+Numbers = list[float] | list[list[float]]
+
+
+class GateHeader(BaseModel):
+    """Which gate it is."""
+
+    stage: str = Field(examples=["layer1"])
+    block: str = Field(examples=["layer1.1"], description="The residual block that it gates.")
+    kind: Literal["channel", "position"]
+    shape: list[int] = Field(description="`[C]` for channels, `[H, W]` for positions.")
+
+
+class Gate(GateHeader):
+    """One gate of one prediction."""
+
+    gate: Numbers = Field(description="Weights in (0, 1), in the gate's shape.")
+
+
+class Timing(BaseModel):
+    """Where the time went, in milliseconds."""
+
+    decode: float
+    queue: float = Field(description="From the decoded image to the start of its batch.")
+    inference: float = Field(description="From the start of the batch to its end.")
+    total: float = Field(description="From the request's head to the answer.")
+
+
+class Prediction(BaseModel):
+    """The answer for one image."""
+
+    id: str = Field(description="For `GET /attention/{id}`.")
+    model: ModelRef
+    predictions: list[ClassPrediction]
+    attention: list[Gate] | None = Field(description="`null` unless asked for.")
+    timing_ms: Timing
+
+
+class Result(BaseModel):
+    """What became of one image among several: one of the two is `null`."""
+
+    prediction: Prediction | None
+    error: Problem | None
+
+
+class Results(BaseModel):
+    """The answer to several images in one request, in their order."""
+
+    results: list[Result]
+
+
+class GateSummary(GateHeader):
+    """One gate over many predictions; the vectors are `null` while there is none."""
+
+    mean: Numbers | None
+    std: Numbers | None
+    min: Numbers | None
+    max: Numbers | None
+
+
+class RecentPrediction(BaseModel):
+    """One of the newest predictions."""
+
+    id: str
+    time: datetime
+    label: str
+    probability: float
+
+
+class AttentionStatistics(BaseModel):
+    """Live statistics of the gates."""
+
+    model: ModelRef
+    samples: int
+    since: datetime
+    stages: list[GateSummary]
+    recent: list[RecentPrediction]
+
+
+class AttentionRecord(BaseModel):
+    """The gates of one earlier prediction."""
+
+    id: str
+    model: ModelRef
+    time: datetime
+    predictions: list[ClassPrediction]
+    stages: list[Gate]
+
+
+class ModelSummary(ModelRef):
+    """A version in the store."""
+
+    loaded: bool = Field(description="Whether it answers requests.")
+    default: bool = Field(description="Whether it answers requests that name no model.")
+    error: str | None = Field(
+        default=None, description="Why it cannot be served; the log says more."
+    )
+    classes: int | None = None
+    input: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+    created: datetime | None = None
+
+
+class ModelList(BaseModel):
+    """The store's content."""
+
+    models: list[ModelSummary]
+
+
+class ModelVersion(ModelSummary):
+    """A version with everything that its manifest says."""
+
+    config: dict[str, Any] | None = None
+    labels: list[str] | None = None
+    gates: list[GateHeader] | None = None
+    provenance: dict[str, Any] | None = None
+    sha256: str | None = None
+
+
+class Model(BaseModel):
+    """All versions of a model, oldest first."""
+
+    name: str
+    versions: list[ModelVersion]
+
+
+class EngineHealth(BaseModel):
+    """One engine."""
+
+    engine: int
+    state: Annotated[str, Field(json_schema_extra={"enum": [s.name.lower() for s in EngineState]})]
+    device: str
+    precision: str
+    epoch: int = Field(description="How often it has become ready.")
+    restarts: int = Field(description="How often its process was replaced.")
+
+
+class Health(BaseModel):
+    """Whether the service is well."""
+
+    status: Literal["alive", "ready"]
+    engines: list[EngineHealth]

@@ -1,0 +1,85 @@
+"""The outermost layer: request ids, counts, and the last word on defects."""
+
+import logging
+import re
+import secrets
+import time
+from typing import cast
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gsop.api.http.access import caller_of
+from gsop.api.http.problems import internal_error
+from gsop.api.http.service import Service
+from gsop.arena.layout import Phase
+from gsop.logs import REQUEST_ID
+
+log = logging.getLogger("gsop.front")
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
+CLIENT_LEFT = 499
+
+
+class Telemetry:
+    """Gives each request an id (its own ``X-Request-Id``, or a new one) and counts its answer."""
+
+    def __init__(self, app: ASGIApp, *, log_requests: bool = False) -> None:
+        self._app = app
+        self._log_requests = log_requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        REQUEST_ID.set(request_id.decode())  # of this request's own task
+        began = time.perf_counter() if self._log_requests else 0.0
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                if _service(scope).client.arena.phase != Phase.SERVING:
+                    # The client must not send another request on a connection that will be closed.
+                    message["headers"].append((b"connection", b"close"))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_marked)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+        except Exception:  # the one place where a defect becomes an answer
+            log.exception("the request ran into a defect")
+            if status:
+                raise  # the answer has begun; only the broken connection can tell the client
+            await internal_error()(scope, receive, send_marked)
+        finally:
+            meter = _service(scope).client.meter
+            route = getattr(scope.get("route"), "path", "other")
+            meter.count_request(route, status)
+            if self._log_requests:
+                milliseconds = round((time.perf_counter() - began) * 1000, 3)
+                # The route, not the path: what a client writes there is its own.
+                members = {
+                    "route": route,
+                    "method": scope["method"],
+                    "status": status,
+                    "ms": milliseconds,
+                    "client": caller_of(scope).name or None,
+                }
+                log.info("a request was answered", extra={"members": members})
+
+
+def _service(scope: Scope) -> Service:
+    return cast("Service", scope["app"].state.service)
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return bytes(value)
+    return secrets.token_hex(8).encode()

@@ -1,0 +1,1 @@
+"""What computes: one model version on one device."""

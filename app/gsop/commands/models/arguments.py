@@ -1,0 +1,267 @@
+"""The arguments of ``gsop models``. Parsing only; the modules beside this one do the work."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from gsop.commands.options import add_store
+from gsop.model.config import (
+    Attention,
+    Depth,
+    Flavour,
+    GatedBlocks,
+    GSoPResNetConfig,
+    Head,
+    Stem,
+)
+from gsop.settings import Settings
+
+if TYPE_CHECKING:
+    from gsop.commands.models.input import InputOptions
+
+# As in `app/gsop/__main__.py`, each command imports its own module when it runs.
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """The commands below ``models``."""
+    commands = parser.add_subparsers(title="commands", required=True)
+    _add_list(commands.add_parser("list", help="every version in the store"))
+    _add_show(commands.add_parser("show", help="one version: network, gates, cost"))
+    _add_verify(commands.add_parser("verify", help="check versions against their manifests"))
+    _add_import(commands.add_parser("import", help="publish one of the authors' checkpoints"))
+    _add_init(commands.add_parser("init", help="publish a network to begin training from"))
+    _add_export(commands.add_parser("export", help="write a version for other software"))
+    _add_remove(commands.add_parser("remove", help="take a version out of the store"))
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_list)
+    add_store(parser)
+
+
+def _run_list(options: argparse.Namespace) -> int:
+    from gsop.commands.models.list import list_models
+
+    return list_models(Settings.load(model_store=options.model_store))
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_show)
+    _add_reference(parser)
+    add_store(parser)
+
+
+def _run_show(options: argparse.Namespace) -> int:
+    from gsop.commands.models.show import show
+
+    return show(Settings.load(model_store=options.model_store), options.reference)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_verify)
+    parser.add_argument(
+        "references",
+        nargs="*",
+        metavar="NAME[/VERSION]",
+        help="all versions of a model, or one version; the whole store if absent",
+    )
+    add_store(parser)
+
+
+def _run_verify(options: argparse.Namespace) -> int:
+    from gsop.commands.models.verify import verify
+
+    return verify(Settings.load(model_store=options.model_store), options.references)
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_import)
+    parser.description = (
+        "Publish a checkpoint of the authors' release: {epoch, arch, state_dict, best_prec1, "
+        "optimizer}, or its state dict alone (.pth, .pth.tar, .safetensors). The network is read "
+        "off the tensors. Code in the file is never run."
+    )
+    parser.add_argument("checkpoint", type=Path, help="the checkpoint's file")
+    parser.add_argument(
+        "--fusion",
+        choices=("fusion_avg", "fusion_max"),
+        default="fusion_avg",
+        help="how both gates were fused, if not by concatenation: the two have the same tensors, "
+        "so a fusion_max checkpoint must be said to be one (default: %(default)s)",
+    )
+    _add_publication(parser)
+    _add_labels(parser)
+    _add_input(parser, usual="the paper's")
+    add_store(parser)
+
+
+def _run_import(options: argparse.Namespace) -> int:
+    from gsop.commands.models.import_checkpoint import import_checkpoint
+
+    return import_checkpoint(
+        Settings.load(model_store=options.model_store),
+        options.checkpoint,
+        name=options.name,
+        version=options.version,
+        fusion=options.fusion,
+        labels=options.labels,
+        input=_input_options(options),
+    )
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_init)
+    parser.description = (
+        "Publish an untrained GSoP-ResNet, or one that starts from a trained plain ResNet. On a "
+        "backbone, with its own classes, --head gap and --last-stride 2, it answers exactly as "
+        "the backbone does until it is trained: every gate starts neutral."
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="torchvision|FILE",
+        help="a plain ResNet's weights: torchvision's for ImageNet, or a state dict under "
+        "torchvision's names (.pth, .safetensors); needs --attention channel, se or none",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the weights that are drawn")
+    _add_publication(parser)
+    _add_network(parser)
+    _add_labels(parser)
+    _add_input(parser, usual="the backbone's, else the paper's")
+    add_store(parser)
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    """An option a field of the network's configuration; absent, the backbone or it decides."""
+    network = parser.add_argument_group("network").add_argument
+    network("--depth", type=int, choices=get_args(Depth), help="the backbone's, else 50")
+    network("--head", choices=get_args(Head), help="gap (GSoP-Net1) or isqrt (GSoP-Net2)")
+    network("--attention", choices=get_args(Attention), help="what is gated; else channel")
+    network("--flavour", choices=get_args(Flavour), help="the paper's gates or the article's")
+    network("--gated-blocks", choices=get_args(GatedBlocks), help="of each stage; else last")
+    network("--reduced-dim", type=int, help="channels of the gates' covariances; else 128")
+    network("--head-dim", type=int, help="channels of the isqrt head's covariance; else 256")
+    network("--base-width", type=int, help="channels of the first stage; else the paper's")
+    network("--stem", choices=get_args(Stem), help="imagenet (224×224) or cifar (32×32)")
+    network(
+        "--last-stride",
+        type=int,
+        choices=(1, 2),
+        help="of the last stage: 1 is the paper's, 2 torchvision's; else the backbone's, else 1",
+    )
+    network(
+        "--classes",
+        type=int,
+        dest="num_classes",
+        help="length of the logits; else the labels', the backbone's, or 1000",
+    )
+
+
+def _run_init(options: argparse.Namespace) -> int:
+    from gsop.commands.models.init import init
+
+    fields = (field.name for field in dataclasses.fields(GSoPResNetConfig))
+    given = {name: getattr(options, name) for name in fields}
+    return init(
+        Settings.load(model_store=options.model_store),
+        name=options.name,
+        version=options.version,
+        backbone=options.backbone,
+        network={name: value for name, value in given.items() if value is not None},
+        labels=options.labels,
+        input=_input_options(options),
+        seed=options.seed,
+    )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_export)
+    parser.description = (
+        "Write a version for other software. Input `images`: float32 (batch, 3, height, width), "
+        "R, G, B, each (pixel / 255 - mean) / std as the version's manifest says. Outputs: "
+        "`logits` (batch, classes), before the softmax, and each gate by its name, such as "
+        "`layer1.2.channel`. The file says the same of itself, and carries the manifest."
+    )
+    _add_reference(parser)
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "pt2", "official"),
+        required=True,
+        help="onnx; pt2 (torch.export), both with any batch size; or official, a checkpoint that "
+        "the authors' code resumes from",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="file to write or replace")
+    add_store(parser)
+
+
+def _run_export(options: argparse.Namespace) -> int:
+    from gsop.commands.models.export import export
+
+    return export(
+        Settings.load(model_store=options.model_store),
+        options.reference,
+        form=options.format,
+        output=options.output,
+    )
+
+
+def _add_remove(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_remove)
+    parser.description = (
+        "Take a version out of the store for good. A service that has loaded it keeps it until "
+        "it is restarted."
+    )
+    parser.add_argument("reference", metavar="NAME/VERSION")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_store(parser)
+
+
+def _run_remove(options: argparse.Namespace) -> int:
+    from gsop.commands.models.remove import remove_model
+
+    settings = Settings.load(model_store=options.model_store)
+    return remove_model(settings, options.reference, confirmed=options.yes)
+
+
+def _add_reference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "reference", metavar="NAME[/VERSION]", help="a version; the newest if NAME stands alone"
+    )
+
+
+def _add_publication(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", required=True, help="the model's name")
+    parser.add_argument("--version", help="the version's name; the next number if absent")
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="text with a line a class, in the order of the logits; if absent, ImageNet's names "
+        "for 1000 classes (they come with torchvision), else `class 0`, `class 1`, …",
+    )
+
+
+def _add_input(parser: argparse.ArgumentParser, *, usual: str) -> None:
+    group = parser.add_argument_group("input", f"How images are prepared; if absent, {usual}.")
+    group.add_argument("--size", type=int, help="height and width; the paper's is 224")
+    group.add_argument(
+        "--resize", type=int, help="short side that it is cut from; 8/7 of the size in the paper"
+    )
+    for name in ("--mean", "--std"):
+        group.add_argument(name, type=float, nargs=3, metavar=("R", "G", "B"), help="0 to 1")
+    group.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="to enlarge")
+
+
+def _input_options(options: argparse.Namespace) -> "InputOptions":
+    from gsop.commands.models.input import InputOptions
+
+    return InputOptions(
+        size=options.size,
+        resize=options.resize,
+        mean=options.mean and tuple(options.mean),
+        std=options.std and tuple(options.std),
+        interpolation=options.interpolation,
+    )

@@ -1,0 +1,132 @@
+"""Weights that others saved: read from their files, in which nothing is run.
+
+A ``.pth`` file is a pickle, and a pickle can carry any program. torch's restricted unpickler
+(``weights_only=True``) builds tensors and plain values only and refuses the rest.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeGuard
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from gsop.errors import StoreError
+
+_CHECKPOINT_FACTS = ("epoch", "arch", "best_prec1")
+"""What the authors' checkpoints (and those of PyTorch's ImageNet example) say of themselves."""
+
+
+@dataclass(frozen=True)
+class ForeignWeights:
+    """A state dict, and what its file says beside it.
+
+    Attributes:
+        state_dict: tensors by key, on the CPU.
+        facts: ``epoch``, ``arch`` and ``best_prec1`` (top-1, percent), as far as they are there.
+        sha256: of the file, hexadecimal.
+    """
+
+    state_dict: dict[str, Tensor]
+    facts: dict[str, Any]
+    sha256: str
+
+
+def read_weights(path: Path) -> ForeignWeights:
+    """Read a checkpoint ``{state_dict, …}`` or a bare state dict.
+
+    Args:
+        path: ``*.safetensors``, or under any other name what ``torch.save`` writes.
+
+    Raises:
+        StoreError: if the file cannot be read, needs code of its own to be run, or holds no
+            state dict.
+    """
+    try:
+        with path.open("rb") as file:
+            # Hash and tensors come from one open file: nobody can exchange it in between.
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            read = _read_safetensors if path.suffix == ".safetensors" else _read_pickle
+            content = read(path, file)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+    checkpoint = content if isinstance(content, Mapping) else {}
+    return ForeignWeights(
+        state_dict=_state_dict(path, checkpoint.get("state_dict", content)),
+        facts=_facts(checkpoint),
+        sha256=digest,
+    )
+
+
+def with_batch_counts(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict with a counter, at 0, for each BN that has none.
+
+    PyTorch has BNs count their batches since 0.4.1; files from before, many of torchvision's among
+    them, are whole without. The counter matters only to a BN without momentum, which ours have.
+    """
+    complete = dict(state_dict)
+    for key in state_dict:
+        if key.endswith(".running_mean"):
+            counter = f"{key.removesuffix('running_mean')}num_batches_tracked"
+            complete.setdefault(counter, torch.tensor(0))
+    return complete
+
+
+def _read_safetensors(path: Path, file: BinaryIO) -> object:
+    try:
+        return safetensors.torch.load(file.read())
+    except SafetensorError as error:
+        raise StoreError(f"{path} is no safetensors file ({error}): copy it again") from error
+
+
+def _read_pickle(path: Path, file: BinaryIO) -> object:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch lets through whatever a damaged file makes it trip over
+        if code := re.search(r"GLOBAL (\S+)", str(error)):
+            raise StoreError(
+                f"{path} wants {code[1]} to be run when it is opened, and code in files is never "
+                "run: open it where you trust it, and save its tensors alone, with "
+                "torch.save(model.state_dict(), file)"
+            ) from error
+        raise StoreError(
+            f"{path} is no file that torch.save wrote, or it is damaged: copy it again, or save "
+            "it anew with torch.save(model.state_dict(), file)"
+        ) from error
+
+
+def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
+    remedy = "save it anew with torch.save(model.state_dict(), file)"
+    if not isinstance(content, Mapping) or not content:
+        raise StoreError(f"{path} holds no state dict: {remedy}")
+    for key, tensor in content.items():
+        if not isinstance(key, str) or not _is_plain_tensor(tensor):
+            raise StoreError(
+                f"{path} holds no state dict, for {key!r} is no dense tensor: {remedy}"
+            )
+    return with_batch_counts(content)
+
+
+def _is_plain_tensor(value: object) -> TypeGuard[Tensor]:
+    """Whether it can be copied into a parameter: dense, real, and with its numbers."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_complex() or value.is_quantized or value.is_meta)
+    )
+
+
+def _facts(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
+    facts = {name: _plain_value(checkpoint.get(name)) for name in _CHECKPOINT_FACTS}
+    return {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
+
+
+def _plain_value(value: object) -> object:
+    """A number that was saved as a tensor, as the release's ``best_prec1`` is, or the value."""
+    return value.item() if _is_plain_tensor(value) and value.numel() == 1 else value

@@ -1,0 +1,143 @@
+"""``gsop predict``: classify files without a server."""
+
+import csv
+import glob
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import numpy as np
+import orjson
+from rich.console import Console
+from rich.progress import track
+
+from gsop.commands.local import Answer, answer_all, load_predictor
+from gsop.errors import ConfigError
+from gsop.gates.answers import ClassScore, gates_of, top_classes
+from gsop.settings import Settings
+from gsop.store.catalog import resolve
+from gsop.store.manifest import Manifest
+
+Format = Literal["jsonl", "csv"]
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
+
+
+FileAnswer = Answer[Path]
+"""What became of one file."""
+
+
+def predict(
+    settings: Settings,
+    patterns: Sequence[str],
+    *,
+    model: str,
+    top_k: int,
+    form: Format,
+    output: TextIO,
+    attention: Path | None,
+    progress: bool,
+) -> int:
+    """Classify every file that ``patterns`` name; the exit status is 1 if one failed.
+
+    Raises:
+        ConfigError: if the patterns name no file.
+        StoreError: if the model cannot be loaded.
+    """
+    files = find_files(patterns)
+    manifest = resolve(settings.model_store, model)
+    predictor = load_predictor(settings, manifest)
+    write = _WRITERS[form](output, manifest, top_k)
+    answers = answer_all(predictor, files, Path.read_bytes, max_pixels=settings.max_image_pixels)
+    kept: list[FileAnswer] = []
+    failures = 0
+    for answer in track(
+        answers,
+        "predicting",
+        total=len(files),
+        console=Console(stderr=True),
+        disable=not progress,
+    ):
+        write(answer)
+        failures += answer.error is not None
+        if attention is not None and answer.values is not None:
+            kept.append(answer)
+    if attention is not None:
+        _save_gates(attention, manifest, kept)
+    return 1 if failures else 0
+
+
+def find_files(patterns: Sequence[str]) -> list[Path]:
+    """The files that patterns mean: files themselves, images below folders, and globs.
+
+    Raises:
+        ConfigError: if a pattern means none.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            some = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        elif path.exists():
+            some = [path]
+        else:
+            # The pattern is a shell's, absolute or not; Path.glob takes relative ones only.
+            names = glob.glob(pattern, recursive=True)  # noqa: PTH207
+            some = [Path(name) for name in sorted(names)]
+        if not some:
+            raise ConfigError(
+                f"{pattern} names no image: give files, folders or globs of "
+                f"{', '.join(sorted(SUFFIXES))}"
+            )
+        found |= dict.fromkeys(some)
+    return list(found)
+
+
+def _save_gates(path: Path, manifest: Manifest, answers: Sequence[FileAnswer]) -> None:
+    """One array a gate, ``(N, …)``, and the ``files`` that its rows belong to."""
+    rows = [a.values for a in answers if a.values is not None]
+    width = manifest.config.num_classes + manifest.gate_size
+    values = np.stack(rows) if rows else np.zeros((0, width), np.float32)
+    arrays: dict[str, Any] = {gate.name: part for gate, part in gates_of(manifest, values)}
+    np.savez(path, files=np.array([str(a.source) for a in answers]), **arrays)
+
+
+# ── forms of output ──────────────────────────────────────────────────────────────────────────────
+
+Writer = Callable[[FileAnswer], None]
+
+
+def _jsonl(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
+    def write(answer: FileAnswer) -> None:
+        line: dict[str, Any] = {"file": str(answer.source)}
+        if answer.values is None:
+            line["error"] = {"code": _code(answer), "detail": str(answer.error)}
+        else:
+            line["predictions"] = top_classes(manifest, answer.values, top_k)
+        output.write(orjson.dumps(line).decode() + "\n")
+
+    return write
+
+
+def _csv(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
+    rows = csv.writer(output)
+    rows.writerow(("file", "rank", "class_id", "label", "probability", "error"))
+
+    def write(answer: FileAnswer) -> None:
+        if answer.values is None:
+            rows.writerow((answer.source, "", "", "", "", _code(answer)))
+            return
+        scores: list[ClassScore] = top_classes(manifest, answer.values, top_k)
+        for rank, score in enumerate(scores, start=1):
+            rows.writerow((answer.source, rank, score.class_id, score.label, score.probability, ""))
+
+    return write
+
+
+def _code(answer: FileAnswer) -> str:
+    return answer.error.code if answer.error is not None else ""
+
+
+_WRITERS: dict[Format, Callable[[TextIO, Manifest, int], Writer]] = {
+    "jsonl": _jsonl,
+    "csv": _csv,
+}

@@ -1,0 +1,90 @@
+"""``gsop publish``: a run that came to its end becomes a version in the store."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gsop.backends.base import find_device
+from gsop.errors import ConfigError
+from gsop.settings import Settings
+from gsop.store.catalog import next_version
+from gsop.store.store import check_new_version, publish
+from gsop.train.data.dataset import DataSet
+from gsop.train.evaluate import measure
+from gsop.train.run import Run
+
+
+def publish_run(settings: Settings, folder: Path, *, name: str | None, version: str | None) -> int:
+    """Measure the run's network on the held-out images, and publish it.
+
+    Args:
+        settings: where the store is, and where to compute.
+        folder: the run's.
+        name: the model's name; the recipe's if absent.
+        version: a new one; the next number if absent.
+
+    Raises:
+        SetupError: if the run has not come to its end, or the version exists.
+    """
+    run = Run(folder)
+    result = run.result
+    settings.model_store.mkdir(parents=True, exist_ok=True)
+    name = name or run.recipe.name
+    version = version or next_version(settings.model_store, name)
+    check_new_version(settings.model_store, name, version)
+    model = run.load_model()
+    device = find_device(settings.devices[0])
+    data = _data_at_hand(run)
+    metrics: dict[str, Any]
+    if data is not None:
+        metrics = measure(model, run.recipe.input, data, device=device)
+    else:
+        metrics = {
+            "dataset": f"{run.data.source.get('dataset', run.recipe.name)}, held-out part",
+            "top1": result.top1,
+            "samples": result.held_out,
+            "how": f"{run.data.how}. Measured at the end of the training; the images were no "
+            "longer at hand when the version was published",
+        }
+    path = publish(
+        settings.model_store,
+        model.cpu(),
+        name=name,
+        version=version,
+        input=run.recipe.input,
+        labels=run.data.labels,
+        metrics=metrics,
+        provenance=_provenance(run),
+    )
+    print(f"published {name}/{version} in {path}: {metrics['top1']:.2%} of the held-out images")
+    return 0
+
+
+def _data_at_hand(run: Run) -> DataSet | None:
+    """The run's images, if they are still those that it was trained on."""
+    try:
+        data = run.recipe.open_data()
+    except ConfigError:
+        return None
+    return data if data.fingerprint == run.data.fingerprint else None
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    result = run.result
+    values = run.recipe.model_dump(mode="json")
+    values["data"]["path"] = None  # of this machine, and no business of who is served
+    return {
+        "recipe": run.recipe.name,
+        "values": values,
+        "seed": run.recipe.seed,
+        "steps": result.steps,
+        "data": run.data.source | {"fingerprint": run.data.fingerprint, "images": run.data.images},
+        "training": result.model_dump(
+            include={"images", "seconds", "images_per_second", "processes", "loss"}
+        ),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": result.device,
+    }

@@ -1,0 +1,101 @@
+"""``gsop serve``: run the service until SIGTERM or Ctrl-C."""
+
+import ipaddress
+import logging
+import signal
+import socket
+import ssl
+import sys
+from pathlib import Path
+from types import FrameType
+
+from gsop.errors import ConfigError, SetupError
+from gsop.logs import configure
+from gsop.serving.supervisor import Supervisor
+from gsop.settings import Settings
+from gsop.store.catalog import resolve
+
+log = logging.getLogger("gsop")
+
+
+def serve(settings: Settings) -> int:
+    """Run the service; the exit status.
+
+    Raises:
+        SetupError: if it cannot start; the message is for the operator.
+    """
+    configure("supervisor", level=settings.log_level, form=settings.log_format)
+    scheme = "http" if settings.tls_certfile is None else "https"
+    if settings.tls_certfile is not None:
+        _check_certificate(settings.tls_certfile, settings.tls_keyfile)
+    manifests = [resolve(settings.model_store, name) for name in settings.models]
+    with (
+        _listen(settings) as listener,
+        Supervisor(settings, manifests) as supervisor,
+    ):
+        _stop_on_signal(supervisor)
+        supervisor.start_engines()
+        supervisor.start_fronts([sys.executable, "-m", "gsop.api.http.front"], listener)
+        host, port = listener.getsockname()[:2]
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        log.info("listening on %s://%s (pages: /docs)", scheme, where)
+        supervisor.wait()
+        if supervisor.failure is not None:
+            raise SetupError(supervisor.failure)
+        log.info("stopping: work in flight is answered first")
+        return 0 if supervisor.stop() else 1
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.host, settings.port
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        if not settings.api_keys and not settings.allow_anonymous:
+            _refuse_public(host, str(address[0]))
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host} port {port} ({error.strerror or error}): "
+            "choose others with GSOP_HOST and GSOP_PORT"
+        ) from error
+    return listener
+
+
+def _refuse_public(host: str, address: str) -> None:
+    if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        raise ConfigError(
+            f"GSOP_HOST is {host}, which others can reach, and there are no API keys: set "
+            "GSOP_API_KEYS or GSOP_API_KEYS_FILE (`gsop key` makes a key), or say that everybody "
+            "may use the service with GSOP_ALLOW_ANONYMOUS=true"
+        )
+
+
+def _check_certificate(certificate: Path, key: Path | None) -> None:
+    """Fail now, in one line, rather than in every front."""
+    try:
+        # An empty password, or a key that wants one would ask for it on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"GSOP_TLS_CERTFILE ({certificate}) and GSOP_TLS_KEYFILE ({key}) cannot be used "
+            f"({error}): name a PEM chain and its key, without a password"
+        ) from error
+
+
+def _stop_on_signal(supervisor: Supervisor) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        # The second one is meant: the default action ends this process, and with it all others.
+        signal.signal(number, signal.SIG_DFL)
+        supervisor.request_stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)

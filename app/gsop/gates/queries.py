@@ -1,0 +1,94 @@
+"""Questions that a front asks an engine about the gates: how they are put, how they are answered.
+
+Each question is one class with both of its sides, so that they cannot drift apart. Answers are JSON
+and one array (:func:`gsop.arena.messages.pack_reply`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from gsop.gates.memory import GateMemory, GateStatistics, Record
+
+RECENT = 20
+"""Newest predictions that ``GET /attention`` lists."""
+
+Answer = tuple[dict[str, Any], npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class StatisticsQuery:
+    """The gates' statistics of a model, over all predictions, those of a class or of an owner."""
+
+    model: int
+    class_id: int | None = None
+    owner: int | None = None
+
+    def answer(self, memories: Sequence[GateMemory]) -> Answer:
+        """The engine's side."""
+        memory = memories[self.model]
+        statistics = memory.statistics(self.class_id, self.owner)
+        recent = [
+            {
+                "id": record.id,
+                "time": record.time,
+                "class_id": int(record.values[: memory.classes].argmax()),
+                "probability": float(record.values[: memory.classes].max()),
+            }
+            for record in memory.recent(RECENT, self.owner)
+        ]
+        meta = {"samples": statistics.samples, "since": memory.since, "recent": recent}
+        return meta, statistics.sums
+
+    @staticmethod
+    def read(meta: dict[str, Any], values: npt.NDArray[np.float64]) -> GateStatistics:
+        """The front's side."""
+        return GateStatistics(meta["samples"], np.array(values))
+
+
+@dataclass(frozen=True)
+class RecordQuery:
+    """One earlier prediction, of whichever model; of ``owner`` only, if that is given."""
+
+    id: str
+    owner: int | None = None
+
+    def answer(self, memories: Sequence[GateMemory]) -> Answer:
+        """The engine's side."""
+        for model, memory in enumerate(memories):
+            if record := memory.record(self.id, self.owner):
+                meta = {"model": model, "time": record.time, "top_k": record.top_k}
+                return meta, record.values.astype(np.float64)
+        return {}, np.zeros(0)
+
+    def read(
+        self, meta: dict[str, Any], values: npt.NDArray[np.float64]
+    ) -> tuple[int, Record] | None:
+        """The front's side: the model's index and the record, or ``None``."""
+        if not meta:
+            return None
+        record = Record(self.id, meta["time"], meta["top_k"], values.astype(np.float32))
+        return meta["model"], record
+
+
+Query = StatisticsQuery | RecordQuery
+_QUERIES: dict[str, type[Query]] = {
+    "statistics": StatisticsQuery,
+    "record": RecordQuery,
+}
+_NAMES = {kind: name for name, kind in _QUERIES.items()}
+
+
+def ask(query: Query) -> bytes:
+    """The payload that puts a question."""
+    return orjson.dumps({"ask": _NAMES[type(query)], **asdict(query)})
+
+
+def answer(memories: Sequence[GateMemory], payload: bytes) -> Answer:
+    """The answer to a payload of :func:`ask`."""
+    fields = orjson.loads(payload)
+    return _QUERIES[fields.pop("ask")](**fields).answer(memories)

@@ -1,0 +1,1 @@
+"""How any process of the service is born, watched and ended."""

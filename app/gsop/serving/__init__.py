@@ -1,0 +1,1 @@
+"""The fronts' side, without a protocol: from an image's bytes to its answer. No torch."""

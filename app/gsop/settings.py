@@ -1,0 +1,314 @@
+"""Settings: read once from the environment, frozen, passed on as an argument.
+
+This module is the only reader of the environment. Every field is set by ``GSOP_<NAME>``;
+``python -m gsop serve --help`` shows the common ones as options. A value of ``0`` in the
+fields that say so means "choose for this machine".
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gsop.errors import ConfigError
+from gsop.keys import ApiKey
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "text"]
+
+
+def cpu_count() -> int:
+    """Processors that this process may use (its affinity, not the machine's total)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class TorchrunLayout(NamedTuple):
+    """How ``torchrun`` spread a training: processes a machine, machines, this process's number."""
+
+    processes: int
+    machines: int
+    rank: int
+
+
+def torchrun_layout() -> TorchrunLayout | None:
+    """What ``torchrun`` told this process by the environment; ``None`` if it did not start it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    machines = int(os.environ["WORLD_SIZE"]) // processes
+    return TorchrunLayout(processes, machines, int(os.environ["RANK"]))
+
+
+FRONT_SECONDS = 0.0015
+"""Processor time of an image outside of the engine: HTTP, and decoding a JPEG of 50 kB."""
+
+
+class Settings(BaseSettings):
+    """All settings of the service. Times are in the unit that the name ends with."""
+
+    model_config = SettingsConfigDict(env_prefix="GSOP_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
+        (),
+        description="Who may use the service: entries of `gsop key`, comma-separated. "
+        "Without any, everybody who reaches the port.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File with more entries, one a line; `#` begins a comment."
+    )
+    allow_anonymous: bool = Field(
+        False, description="Whether to listen on a public address without API keys."
+    )
+    tls_certfile: Path | None = Field(
+        None, description="Certificate chain (PEM): the service then speaks HTTPS only."
+    )
+    tls_keyfile: Path | None = Field(
+        None, description="Its private key (PEM); the certificate's file if absent."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose pages may call the service from a browser, comma-separated, "
+        "or `*`.",
+    )
+    model_store: Path = Field(Path("model_store"), description="Folder of the model versions.")
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("digits",),
+        description="Models to load, comma-separated: `name` (its newest version) or "
+        "`name/version`. The first answers requests that name none.",
+    )
+    device: str = Field(
+        "auto",
+        description="`auto` (CUDA if there is one, else the CPU), `cpu`, `cuda`, or a "
+        "comma-separated list such as `cuda:0,cuda:1`: one engine each.",
+    )
+    precision: Precision = Field(
+        "auto", description="`auto` is bfloat16 on CUDA and float32 on the CPU."
+    )
+    backend: str = Field(
+        "torch",
+        pattern=r"^(torch|openvino|[\w.]+:\w+)$",
+        description="What computes: `torch`; `openvino` (the extra of that name; the CPU only); or "
+        "a predictor of your own as `module:Class`.",
+    )
+    cache: str = Field(
+        "auto",
+        description="Folder where `GSOP_BACKEND=openvino` keeps what it has translated, for the "
+        "next start. `auto`: `gsop` in `XDG_CACHE_HOME` or `~/.cache`; empty: nothing is kept.",
+    )
+    max_batch: int = Field(
+        0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."
+    )
+    target_latency_ms: int = Field(
+        0,
+        ge=0,
+        le=3_600_000,
+        description="What a request should take at most: bounds a batch by the time that it is "
+        "expected to take. 0: only `GSOP_MAX_BATCH` bounds it.",
+    )
+    slots: int = Field(
+        256, ge=1, le=65536, description="Images in the service at once; more are refused (429)."
+    )
+    slots_per_client: int = Field(
+        0,
+        ge=0,
+        le=65536,
+        description="Most of them for one client: an API key, or without keys an address. 0: no "
+        "bound, as behind a proxy all have the same address.",
+    )
+    fronts: int = Field(
+        0, ge=0, le=64, description="HTTP processes; 0: one for every two processors, at most 8."
+    )
+    decoders: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Decoding processes of each front; 0: the front's processors and one more.",
+    )
+    decode_seconds: float = Field(
+        5,
+        gt=0,
+        description="How long one image may take to decode; it is refused (400) after it, and its "
+        "decoder replaced.",
+    )
+    torch_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Threads of the CPU forward; 0: as many processors as the fronts leave while "
+        "the engine is busy, by how long an image takes. More only wait for each other, by "
+        "spinning.",
+    )
+    timeout_ms: int = Field(
+        30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
+    )
+    max_connections: int = Field(
+        1024,
+        ge=1,
+        description="Connections of a front; of more, the one that has been idle longest is "
+        "closed.",
+    )
+    head_seconds: float = Field(
+        10,
+        gt=0,
+        description="How long a request's head may take to arrive, or a TLS handshake; "
+        "three times as long may an answer stay unread.",
+    )
+    max_body_bytes: int = Field(10 * 2**20, ge=1, description="Largest request body.")
+    body_seconds: float = Field(
+        30, gt=0, description="How long a request's body may take to arrive (408 after it)."
+    )
+    body_memory_bytes: int = Field(
+        256 * 2**20,
+        ge=1,
+        description="Bytes of bodies that a front holds at once; more are refused (429).",
+    )
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="Largest image, judged from its header."
+    )
+    max_images: int = Field(32, ge=1, le=1024, description="Most images in one request.")
+    attention_records: int = Field(
+        1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
+    )
+    drain_seconds: float = Field(
+        30, gt=0, description="After SIGTERM, how long work in flight may take."
+    )
+    drain_delay_seconds: float = Field(
+        0, ge=0, description="After SIGTERM, how long to serve on while /readyz already says no."
+    )
+    hang_seconds: float = Field(
+        60, gt=0, description="A batch that takes longer has hung: its engine is replaced."
+    )
+    log_level: LogLevel = Field("info", description="Least severe log line that is written.")
+    log_format: LogFormat = Field(
+        "auto", description="`json`, `text`, or `auto`: text on a terminal, else JSON."
+    )
+    log_requests: bool = Field(
+        False, description="Whether each request gets a log line; failed ones (500) always do."
+    )
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Settings of the environment, with ``overrides`` (those not ``None``) on top.
+
+        Raises:
+            ConfigError: naming each variable that is wrong, and what it can be.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            settings = cls(**given)  # type: ignore[arg-type]  # validated by pydantic
+            if settings.api_keys_file is None:
+                return settings
+            keys = (*settings.api_keys, *_read_entries(settings.api_keys_file))
+            return cls(**given | {"api_keys": keys})  # type: ignore[arg-type]
+        except ValidationError as error:
+            reasons = "; ".join(
+                f"GSOP_{str(e['loc'][0]).upper()}: {e['msg']}" if e["loc"] else e["msg"]
+                for e in error.errors()
+            )
+            # Not `from error`: its text repeats the values, and one may be a key.
+            raise ConfigError(f"the settings are wrong: {reasons}") from None
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _parse_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = value.replace(",", " ").split()
+        if isinstance(value, list | tuple):
+            return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
+        return value
+
+    @field_validator("models", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.models:
+            raise ValueError("GSOP_MODELS names no model")
+        if len(set(self.models)) != len(self.models):
+            raise ValueError("GSOP_MODELS names a model twice")
+        if len({key.name for key in self.api_keys}) != len(self.api_keys):
+            raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
+        if len({key.sha256 for key in self.api_keys}) != len(self.api_keys):
+            raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
+        if self.tls_keyfile is not None and self.tls_certfile is None:
+            raise ValueError("GSOP_TLS_KEYFILE without GSOP_TLS_CERTFILE: set both, or neither")
+        if self.body_memory_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"GSOP_BODY_MEMORY_BYTES ({self.body_memory_bytes}) holds no body of "
+                f"GSOP_MAX_BODY_BYTES ({self.max_body_bytes})"
+            )
+        if self.slots < self.front_count:
+            raise ValueError(
+                f"GSOP_SLOTS ({self.slots}) is less than one for each of the "
+                f"{self.front_count} fronts"
+            )
+        return self
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """One entry an engine."""
+        return tuple(part.strip() for part in self.device.split(",") if part.strip())
+
+    @property
+    def front_count(self) -> int:
+        """HTTP processes to run."""
+        return self.fronts or max(1, min(8, cpu_count() // 2))
+
+    @property
+    def decoder_count(self) -> int:
+        """Decoding processes of each front.
+
+        One more than there are processors for: while one waits for the front to bring the next
+        image, another has one to work on (docs/performance.md).
+        """
+        return self.decoders or cpu_count() // self.front_count + 1
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder that ``GSOP_CACHE`` means; ``None`` if nothing is to be kept."""
+        if self.cache != "auto":
+            return Path(self.cache) if self.cache else None
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        # A relative one is to be ignored, says the XDG Base Directory Specification.
+        if base.is_absolute():
+            return base / "gsop"
+        try:
+            return Path.home() / ".cache" / "gsop"
+        except RuntimeError:  # a user without a home
+            return None
+
+    def torch_thread_count(self, image_seconds: float) -> int:
+        """Threads of an engine's forward on the CPU.
+
+        Args:
+            image_seconds: that one image takes one thread.
+        """
+        share = image_seconds / (image_seconds + FRONT_SECONDS)
+        return self.torch_threads or max(1, round(cpu_count() * share))
+
+
+def _read_entries(path: Path) -> list[str]:
+    """The entries of ``GSOP_API_KEYS_FILE``."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"GSOP_API_KEYS_FILE: {path} cannot be read: {error}") from error
+    entries = [line.partition("#")[0].strip() for line in lines]
+    found = [entry for entry in entries if entry]
+    if not found:
+        raise ConfigError(
+            f"GSOP_API_KEYS_FILE: {path} holds no entry; add one that `gsop key` makes, "
+            "or unset the variable"
+        )
+    return found

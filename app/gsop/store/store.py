@@ -1,0 +1,246 @@
+"""Weights on disk: loaded only if they are exactly what the manifest says, published whole or not.
+
+The one module of the store that imports torch; :mod:`gsop.store.catalog` lists without it.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from gsop.errors import StoreError
+from gsop.images import InputSpec
+from gsop.model.resnet import GSoPResNet
+from gsop.store.catalog import is_name
+from gsop.store.manifest import (
+    FORMAT,
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    read_manifest,
+    validation_reasons,
+)
+
+
+def load(folder: Path) -> tuple[Manifest, GSoPResNet]:
+    """The version in ``folder``, verified.
+
+    Returns:
+        Its manifest, and its network on the CPU in evaluation mode.
+
+    Raises:
+        StoreError: if the manifest cannot be read, or the weights are not those it describes:
+            another hash, or a key, shape, dtype or number that does not fit the network.
+    """
+    manifest = read_manifest(folder)
+    path = folder / WEIGHTS_FILE
+    # Hash and tensors come from the same bytes, so nothing can change in between.
+    weights = _parse(path, _read_hashed(path, manifest.sha256))
+    model = GSoPResNet(manifest.config)
+    _check_fit(path, weights, model.state_dict())
+    model.load_state_dict(weights)
+    return manifest, model.eval()
+
+
+def verify(folder: Path) -> Manifest:
+    """Check the version in ``folder`` as :func:`load` does, and return its manifest.
+
+    Raises:
+        StoreError: as :func:`load` does.
+    """
+    manifest, _ = load(folder)
+    return manifest
+
+
+def check_new_version(root: Path, name: str, version: str) -> Path:
+    """The folder that the new version will have; asked before the hours that training takes.
+
+    Raises:
+        StoreError: if the version exists, or a name is none.
+    """
+    for text in (name, version):
+        if not is_name(text):
+            raise StoreError(
+                f"{text!r} cannot name a model or version: use letters, digits, '.', '_' and '-', "
+                "at most 64, beginning with a letter or digit"
+            )
+    folder = root / name / version
+    if folder.exists():
+        raise _already_exists(folder)
+    return folder
+
+
+def publish(
+    root: Path,
+    model: GSoPResNet,
+    *,
+    name: str,
+    version: str,
+    input: InputSpec,
+    labels: Sequence[str],
+    metrics: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Path:
+    """Write ``model`` as a new version; a reader sees the whole version or none.
+
+    All is written to a hidden folder beside the version's, forced to the disk, and renamed. A
+    writer that dies leaves at most that hidden folder, which no reader looks at.
+
+    Args:
+        root: the store; created if there is none.
+        model: on any device.
+        name: of the model.
+        version: a new one of that model.
+        input: how an image is prepared for it.
+        labels: one text a class, in the order of the logits.
+        metrics: what was measured, and how; JSON values.
+        provenance: where the weights come from; JSON values.
+
+    Returns:
+        The version's folder, ``root/name/version``.
+
+    Raises:
+        StoreError: if the version exists, a name or the labels do not fit, a weight is not
+            finite, or the store cannot be written.
+    """
+    folder = check_new_version(root, name, version)
+    tensors = {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items()}
+    _check_finite(f"the model to publish as {name}/{version}", tensors)
+    weights = safetensors.torch.save(tensors)
+    try:
+        manifest = Manifest(
+            format=FORMAT,
+            name=name,
+            version=version,
+            config=model.config,
+            input=input,
+            labels=tuple(labels),
+            metrics=dict(metrics),
+            sha256=hashlib.sha256(weights).hexdigest(),
+            created=datetime.now(UTC).replace(microsecond=0),
+            provenance=dict(provenance),
+        )
+    except ValidationError as error:
+        raise StoreError(
+            f"{name}/{version} cannot be published: {validation_reasons(error)}"
+        ) from error
+    try:
+        with _appearing_whole(folder) as hidden:
+            _write_synced(hidden / WEIGHTS_FILE, weights)
+            text = manifest.model_dump_json(indent=2) + "\n"
+            _write_synced(hidden / MANIFEST_FILE, text.encode())
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error}") from error
+    return folder
+
+
+def _already_exists(folder: Path) -> StoreError:
+    return StoreError(f"{folder} exists, and versions never change: publish under a new version")
+
+
+def _read_hashed(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing: publish the version again") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise StoreError(
+            f"{path} has SHA-256 {found}, its manifest says {sha256}: the file was changed or "
+            "only partly copied; copy or publish the version again"
+        )
+    return data
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise StoreError(
+            f"{path} is no safetensors file ({error}): publish the version again"
+        ) from error
+
+
+def _check_fit(path: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse weights that differ from ``expected`` in a key, shape or dtype, or are not finite."""
+    remedy = f"correct 'config' in {MANIFEST_FILE}, or publish the version again"
+    if missing := sorted(expected.keys() - weights.keys()):
+        raise StoreError(f"{path} lacks {_shortened(missing)}: {remedy}")
+    if extra := sorted(weights.keys() - expected.keys()):
+        raise StoreError(f"{path} has {_shortened(extra)}, which the network has not: {remedy}")
+    for key, wanted in expected.items():
+        found = weights[key]
+        if found.shape != wanted.shape:
+            raise StoreError(
+                f"{path}: {key} has shape {tuple(found.shape)}, "
+                f"the network's has {tuple(wanted.shape)}: {remedy}"
+            )
+        if found.dtype != wanted.dtype:
+            raise StoreError(
+                f"{path}: {key} is {found.dtype}, the network's is {wanted.dtype}: "
+                "publish the version again"
+            )
+    _check_finite(str(path), weights)
+
+
+def _check_finite(source: str, weights: Mapping[str, Tensor]) -> None:
+    for key, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise StoreError(
+                f"{source}: {key} holds NaN or infinity: the training diverged; "
+                "publish from a sound checkpoint"
+            )
+
+
+def _shortened(keys: Sequence[str], at_most: int = 3) -> str:
+    shown = ", ".join(keys[:at_most])
+    return shown if len(keys) <= at_most else f"{shown} and {len(keys) - at_most} more keys"
+
+
+@contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write into, which becomes ``folder`` at the end, or is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    hidden.mkdir()
+    try:
+        yield hidden
+        _sync_folder(hidden)
+        try:
+            hidden.rename(folder)
+        except OSError as error:
+            # Another publisher was quicker: a folder is never renamed onto one that holds files.
+            if folder.exists():
+                raise _already_exists(folder) from error
+            raise
+        _sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,186 @@
+"""Batches in a fixed order, loaded beside the training.
+
+What a step sees follows from the seed and the step's number alone: not from how many processes
+load it or train on it, nor from where a run was taken up again.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from gsop.errors import ConfigError
+from gsop.settings import cpu_count
+from gsop.train.data.dataset import BrokenImage, DataSet
+
+MOST_WORKERS = 8
+"""Loading processes for each training process, where the number is left to this module."""
+
+TRIES = 100
+"""Neighbours that are looked at in place of an image that cannot be read."""
+
+
+class Batch(NamedTuple):
+    """Images that are computed at once.
+
+    Attributes:
+        pixels: (N, H, W, 3) uint8.
+        labels: (N,) int64.
+        skipped: names of the images that could not be read and were replaced.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    skipped: tuple[str, ...]
+
+
+def steps_per_epoch(dataset: DataSet, batch_size: int) -> int:
+    """Whole batches in one pass over the images; what is left over waits for the next pass.
+
+    Raises:
+        ConfigError: if there are fewer images than a batch has.
+    """
+    if batch_size > len(dataset):
+        raise ConfigError(
+            f"a batch of {batch_size} is more than the {len(dataset)} images to train on: lower "
+            "batch_size, or add images"
+        )
+    return len(dataset) // batch_size
+
+
+def check_shares(batch_size: int, accumulate: int, world: int) -> None:
+    """Whether a step's images can be shared out evenly among its parts and the processes.
+
+    Raises:
+        ConfigError: if they cannot.
+    """
+    if batch_size % (accumulate * world):
+        raise ConfigError(
+            f"{batch_size} images a step cannot be shared out evenly among {world} processes and "
+            f"{accumulate} parts: make batch_size a multiple of {accumulate * world}"
+        )
+
+
+def loader(
+    dataset: DataSet,
+    *,
+    batch_size: int,
+    seed: int,
+    steps: int,
+    first_step: int = 0,
+    accumulate: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = -1,
+    pin_memory: bool = False,
+) -> Iterable[Batch]:
+    """The batches of steps ``first_step`` to ``steps - 1``, ``accumulate`` of them for each step.
+
+    Each pass over the images has an order of its own. An image that cannot be read is replaced by
+    the next one that can.
+
+    Args:
+        dataset: what to load.
+        batch_size: images a step, over all training processes and parts.
+        seed: of the order and of each image's variation.
+        steps: where to end.
+        first_step: where to begin.
+        accumulate: parts of a step.
+        rank: number of this training process, from 0.
+        world: training processes.
+        workers: processes that load for this one; 0 loads in this process; -1 takes as many as
+            there are processors for each training process here, at most ``MOST_WORKERS``.
+        pin_memory: whether the batches lie in memory that a CUDA device can read by itself.
+
+    Raises:
+        ConfigError: if a step's images cannot be shared out evenly, or are more than there are.
+    """
+    check_shares(batch_size, accumulate, world)
+    if workers < 0:
+        workers = min(MOST_WORKERS, max(1, cpu_count() // world))
+    parts = _Parts(dataset, batch_size, seed, first_step, steps, accumulate, rank, world)
+    return DataLoader(
+        parts,
+        batch_size=None,  # an item is a batch already
+        num_workers=workers,
+        # fork would copy the threads' locks of this process in whatever state they are in.
+        multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_one_thread if workers else None,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin_memory,
+    )
+
+
+class _Parts(Dataset[Batch]):
+    """This process's share of each part of each step, by number."""
+
+    def __init__(
+        self,
+        dataset: DataSet,
+        batch_size: int,
+        seed: int,
+        first_step: int,
+        steps: int,
+        accumulate: int,
+        rank: int,
+        world: int,
+    ) -> None:
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._seed = seed
+        self._first = first_step * accumulate
+        self._count = (steps - first_step) * accumulate
+        self._accumulate = accumulate
+        self._rank = rank
+        self._world = world
+        self._epoch_steps = steps_per_epoch(dataset, batch_size)
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> Batch:
+        step, part = divmod(self._first + number, self._accumulate)
+        epoch, step_of_epoch = divmod(step, self._epoch_steps)
+        share = self._batch_size // (self._accumulate * self._world)
+        start = step_of_epoch * self._batch_size + (part * self._world + self._rank) * share
+        images, labels, skipped = [], [], []
+        for index in self._order_of(epoch)[start : start + share]:
+            pixels, label, broken = self._load(int(index), epoch)
+            images.append(torch.from_numpy(np.ascontiguousarray(pixels)))
+            labels.append(label)
+            skipped.extend(broken)
+        return Batch(torch.stack(images), torch.tensor(labels), tuple(skipped))
+
+    def _order_of(self, epoch: int) -> NDArray[np.int64]:
+        if self._order is None or self._order[0] != epoch:
+            rng = np.random.default_rng((self._seed, epoch))
+            self._order = epoch, rng.permutation(len(self._dataset))
+        return self._order[1]
+
+    def _load(self, index: int, epoch: int) -> tuple[NDArray[np.uint8], int, list[str]]:
+        """The image, its class, and the names of those before it that could not be read."""
+        entropy = np.random.SeedSequence((self._seed, epoch, index))
+        seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+        broken: list[str] = []
+        for neighbour in range(min(TRIES, len(self._dataset))):
+            try:
+                found = self._dataset.training_image((index + neighbour) % len(self._dataset), seed)
+            except BrokenImage as error:
+                broken.append(error.name)
+            else:
+                return *found, broken
+        raise ConfigError(
+            f"{len(broken)} images in a row cannot be read, the first {broken[0]}: mend the data"
+        )
+
+
+def _one_thread(worker: int) -> None:
+    """Workers share the processors among themselves; threads inside of each would only compete."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

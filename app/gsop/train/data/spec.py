@@ -1,0 +1,71 @@
+"""Which images a training reads, and how it varies them, as plain data."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gsop.train.data.drawing import DrawingSpec
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSpec(_Values):
+    """Which images.
+
+    Attributes:
+        kind: ``folder`` (a folder for each class), ``cifar100`` (as torchvision stores it),
+            ``digits`` (scikit-learn's), or ``textures`` (drawn by the project).
+        path: where they lie; of ``digits`` and ``textures`` nothing lies anywhere.
+        validation: share of each class that is held out of a folder without ``val/``.
+        split_seed: decides which.
+    """
+
+    kind: Literal["folder", "cifar100", "digits", "textures"]
+    path: Path | None = None
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    split_seed: int = Field(default=0, ge=0)
+
+
+class RandomCropSpec(_Values):
+    """A random rectangle, scaled to the network's input (arXiv 1409.4842, section 6).
+
+    Attributes:
+        scale: its share of the image's area, uniform between the two.
+        ratio: its width by its height, log-uniform between the two.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+
+class RandAugmentSpec(_Values):
+    """RandAugment (arXiv 1909.13719): some random operations of one strength.
+
+    Attributes:
+        operations: how many, one after the other.
+        magnitude: how strong, 0 to 30.
+    """
+
+    operations: int = Field(default=2, ge=1)
+    magnitude: int = Field(default=9, ge=0, le=30)
+
+
+class AugmentSpec(_Values):
+    """How a training image strays from what lies on the disk; what is not set is not done.
+
+    Attributes:
+        random_crop: cut a random rectangle; without, the image is cut as in service.
+        pad_crop: pixels of black around the image, of which then a random part is cut.
+        flip: mirror every other image, left to right.
+        rand_augment: some random operations besides. Needs torchvision.
+        drawing: of the digits only: draw the scan as a hand might.
+    """
+
+    random_crop: RandomCropSpec | None = None
+    pad_crop: int = Field(default=0, ge=0)
+    flip: bool = False
+    rand_augment: RandAugmentSpec | None = None
+    drawing: DrawingSpec | None = None

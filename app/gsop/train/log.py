@@ -1,0 +1,177 @@
+"""What a run shows while it runs: a progress bar, rows of a CSV file, TensorBoard."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gsop.errors import ConfigError
+from gsop.train.checkpoint import write_whole
+
+FILE = "log.csv"
+
+_FIXED = (
+    "step",
+    "epoch",
+    "images",
+    "seconds",
+    "loss",
+    "accuracy",
+    "learning_rate",
+    "images_per_second",
+    "waiting",
+    "held_out_top1",
+)
+
+
+class Log:
+    """The log of one run; rows after ``step`` of an earlier part of the run are dropped.
+
+    Args:
+        folder: the run's; ``None`` makes a log that keeps and shows nothing, for the processes
+            beside the first.
+        gates: names of the network's gates, in its order.
+        step: steps done already.
+        total: steps of the whole run.
+        title: of the progress bar.
+        progress: whether to draw it, on the standard error.
+
+    Raises:
+        ConfigError: if TensorBoard is not installed.
+        OSError: if the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        gates: tuple[str, ...],
+        *,
+        step: int,
+        total: int,
+        title: str,
+        progress: bool,
+    ) -> None:
+        gate_columns = (f"{gate}.{what}" for gate in gates for what in ("mean", "spread"))
+        self._columns = (*_FIXED, *gate_columns)
+        self._file: Path | None = None
+        if folder is not None:
+            self._file = folder / FILE
+            kept = [row for row in _read(self._file) if int(row["step"]) <= step]
+            write_whole(self._file, _csv(self._columns, kept, header=True))
+            self._board = _open_board(folder / "tensorboard", step)
+        self.console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(
+                "{task.fields[rate]:.0f} images/s, loss {task.fields[loss]:.3f}, "
+                "{task.fields[waiting]:.0%} waiting for data, left"
+            ),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not progress or folder is None,
+        )
+        self._task = self._bar.add_task(
+            title, total=total, completed=step, rate=0.0, loss=float("nan"), waiting=0.0
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._file is not None:
+            self._board.close()
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=step)
+
+    def say(self, text: str) -> None:
+        """A line for the user, above the bar; also where no bar is drawn."""
+        self.console.print(f"gsop train: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def write(self, row: Mapping[str, float | int | None]) -> None:
+        """One row, by column; a column that is left out is empty.
+
+        A disk that takes no row is told once a row, and stops nothing.
+        """
+        if self._file is None:
+            return
+        self._bar.update(
+            self._task,
+            completed=row["step"],
+            rate=row["images_per_second"],
+            loss=row["loss"],
+            waiting=row["waiting"],
+        )
+        try:
+            with self._file.open("a", encoding="utf-8", newline="") as stream:
+                stream.write(_csv(self._columns, [row], header=False).decode())
+            for column, value in row.items():
+                if column not in ("step", "epoch", "images", "seconds") and value is not None:
+                    group = "gates/" if "." in column else "train/"
+                    self._board.add_scalar(group + column, value, row["step"])
+        except OSError as error:
+            self.say(f"a row of the log was not written ({error}): make room")
+
+
+def _open_board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "training writes its curves with TensorBoard, which is not installed: "
+            "pip install 'gsop[train]'"
+        ) from error
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def read_log(folder: Path) -> dict[str, list[float | None]]:
+    """The log of the run in ``folder``, by column; an empty cell is ``None``."""
+    rows = _read(folder / FILE)
+    columns = rows[0].keys() if rows else ()
+    return {
+        column: [float(row[column]) if row[column] else None for row in rows] for column in columns
+    }
+
+
+def _read(file: Path) -> list[dict[str, str]]:
+    """The whole rows of a log that may end in the middle of one."""
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="") as stream:
+        return [row for row in csv.DictReader(stream) if None not in row.values()]
+
+
+def _csv(
+    columns: tuple[str, ...],
+    rows: list[dict[str, str]] | list[Mapping[str, float | int | None]],
+    *,
+    header: bool,
+) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    if header:
+        writer.writeheader()
+    for row in rows:
+        writer.writerow({k: _short(v) for k, v in row.items()})
+    return text.getvalue().encode()
+
+
+def _short(value: str | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    return "" if value is None else str(value)

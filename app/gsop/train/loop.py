@@ -1,0 +1,522 @@
+"""The training loop.
+
+::
+
+    data ─ loader ─ batch ─ forward ─ loss ─ backward ─ step ─ average ┬─ log
+             └ workers: decode, augment                                ├─ held-out images
+                                                                       └─ checkpoint
+
+All that a step does follows from the recipe and the step's number, so a run that goes on from a
+checkpoint ends in the weights of one that was never stopped.
+"""
+
+import copy
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gsop.errors import ConfigError, SetupError
+from gsop.model.config import gate_layout
+from gsop.model.resnet import GSoPOutput, GSoPResNet
+from gsop.train import checkpoint
+from gsop.train.data.dataset import DataSet
+from gsop.train.data.loader import Batch, check_shares, loader, steps_per_epoch
+from gsop.train.evaluate import normalise, score
+from gsop.train.fabric import make_fabric
+from gsop.train.log import Log
+from gsop.train.optimizer import make_optimizer, set_learning_rate
+from gsop.train.plots import plot_run
+from gsop.train.recipe import Recipe
+from gsop.train.run import DataInfo, Result, Run
+from gsop.train.sync_norm import synchronise
+
+SCORED_AT_A_TIME = 256
+"""Held-out images that a process takes at a time, when several share them."""
+
+EXAMINED_FIRST = 100
+"""Images before ``max_broken`` is applied: of fewer, one broken file would be a large share."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has written a checkpoint.
+
+    Attributes:
+        signal: that asked.
+        step: steps done.
+    """
+
+    def __init__(self, signal: int, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.signal = signal
+        self.step = step
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    initial: GSoPResNet | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Result:
+    """Train one network, in this process alone or beside those that ``torchrun`` started.
+
+    On one CPU process the same recipe and data give the same weights, on a like machine with as
+    many threads, whether the run was stopped in between or not.
+
+    Args:
+        recipe: what to train, on what, and how.
+        folder: the run's; see :mod:`gsop.train.run` for what it will hold.
+        initial: weights to start from, where the recipe names a backbone; of the data's classes.
+        resume: go on with the run in ``folder``, from its newest checkpoint.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress: whether to draw a progress bar on the standard error.
+
+    Returns:
+        What the run came to, as in its ``result.json``.
+
+    Raises:
+        ConfigError: if the recipe, the data, the device or the folder do not work.
+        SetupError: if the training diverges, too many images cannot be read, or the weights
+            cannot be written.
+        Stopped: on SIGTERM or SIGINT, after a checkpoint.
+    """
+    data = recipe.open_data()
+    recipe = recipe.for_classes(len(data.labels))
+    fabric = make_fabric(recipe, device)
+    # Before there is a folder, which the next attempt would find in its way.
+    steps_per_epoch(data, recipe.batch_size)
+    check_shares(recipe.batch_size, recipe.accumulate, fabric.world_size)
+    run = _open_run(fabric, recipe, folder, data, resume=resume)
+    if run.finished:
+        return run.result
+    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+        training = _Training(fabric, recipe, data, run, initial)
+        with _signals() as asked, training.open_log(progress) as log:
+            training.go_on(log, asked)
+            return training.finish(log)
+
+
+def _open_run(fabric: Fabric, recipe: Recipe, folder: Path, data: DataSet, *, resume: bool) -> Run:
+    info = DataInfo.of(data)
+    if not resume:
+        if fabric.is_global_zero:
+            Run.create(folder, recipe, info)
+        fabric.barrier()
+        return Run(folder)
+    run = Run(folder)
+    if run.data.fingerprint != info.fingerprint:
+        raise ConfigError(
+            f"the images are no longer those that the run in {folder} began with: restore them, "
+            "or start a run of its own for the new ones"
+        )
+    return run
+
+
+@dataclass
+class _Meter:
+    """Sums since the last row of the log. Those on the device are read only for a row."""
+
+    loss: Tensor
+    correct: Tensor
+    images: int = 0
+    parts: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+
+
+@dataclass
+class _Totals:
+    """Sums over the whole run, the parts before a pause included."""
+
+    step: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+    loss: float = float("nan")
+    top1: float = float("nan")
+    broken: set[str] = field(default_factory=set)
+
+
+class _Training:
+    """One run, in one process: everything that a checkpoint holds, and what a step does to it."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        data: DataSet,
+        run: Run,
+        initial: GSoPResNet | None,
+    ) -> None:
+        if recipe.backbone is not None and initial is None:
+            raise ConfigError(f"the recipe starts from {recipe.backbone!r}, which was not loaded")
+        self.fabric = fabric
+        self.recipe = recipe
+        self.data = data
+        self.run = run
+        self.held_out = data.held_out()
+        self.epoch_steps = steps_per_epoch(data, recipe.batch_size)
+        self.total_steps = recipe.schedule.total_steps(self.epoch_steps)
+        self.validate_steps = recipe.schedule.in_steps(
+            recipe.schedule.validate_every, self.epoch_steps
+        )
+        self.totals = _Totals()
+        self.meter = self._new_meter()
+        torch.manual_seed(recipe.seed)
+        self.model = GSoPResNet(recipe.config) if initial is None else initial
+        self._set_up(checkpoint.load(run.checkpoints))
+
+    def _set_up(self, found: tuple[int, dict[str, Any]] | None) -> None:
+        """Put the network on the device, as it begins or as a checkpoint has it."""
+        recipe, device = self.recipe, self.fabric.device
+        if recipe.sync_batch_norm and self.fabric.world_size > 1:
+            synchronise(self.model, device)
+        if found is not None:
+            self.model.load_state_dict(found[1]["model"])
+        self.model.train().to(device)
+        if recipe.channels_last is True or (
+            recipe.channels_last == "auto" and device.type == "cuda"
+        ):
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).eval() if recipe.ema_decay else None
+        self.forward, self.optimizer = self.fabric.setup(
+            cast(nn.Module, torch.compile(self.model)) if recipe.compile else self.model,
+            make_optimizer(self.model, recipe.optimizer),
+        )
+        if found is not None:
+            self._restore(found[1])
+
+    def open_log(self, progress: bool) -> Log:
+        """The log, which goes on after the last step that was done."""
+        size = self.recipe.input.height, self.recipe.input.width
+        return Log(
+            self.run.folder if self.fabric.is_global_zero else None,
+            tuple(gate.name for gate in gate_layout(self.recipe.config, *size)),
+            step=self.totals.step,
+            total=self.total_steps,
+            title=self.recipe.name,
+            progress=progress,
+        )
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def go_on(self, log: Log, asked: list[int]) -> None:
+        """Train to the last step, or until a signal is in ``asked``."""
+        recipe, totals = self.recipe, self.totals
+        batches = iter(
+            loader(
+                self.data,
+                batch_size=recipe.batch_size,
+                seed=recipe.seed,
+                first_step=totals.step,
+                steps=self.total_steps,
+                accumulate=recipe.accumulate,
+                rank=self.fabric.global_rank,
+                world=self.fabric.world_size,
+                workers=recipe.workers,
+                pin_memory=self.fabric.device.type == "cuda",
+            )
+        )
+        clock = time.perf_counter()
+        while totals.step < self.total_steps:
+            rate = set_learning_rate(self.optimizer, recipe, totals.step, self.epoch_steps)
+            parts = self._next_parts(batches, log, asked)
+            gates = self._step(parts, log)
+            totals.step += 1
+            self._update_average()
+            log.advance(totals.step)
+            last = totals.step == self.total_steps
+            if self.validate_steps and totals.step % self.validate_steps == 0 and not last:
+                totals.top1 = self._held_out_top1()
+                validated: float | None = totals.top1
+            else:
+                validated = None
+            clock, since = time.perf_counter(), clock
+            self.meter.seconds += clock - since
+            if totals.step % recipe.log_every == 0 or last or validated is not None:
+                self._write_row(log, rate, gates, validated)
+            stop = self._agree(asked)
+            if (
+                stop
+                or last
+                or totals.step % recipe.checkpoint_every == 0
+                or totals.step % self.epoch_steps == 0
+            ):
+                self._save(log)
+            if stop and not last:
+                raise Stopped(stop, totals.step)
+
+    def _next_parts(self, batches: Iterator[Batch], log: Log, asked: list[int]) -> list[Batch]:
+        """The images of the next step.
+
+        Ctrl-C, and many a supervisor's SIGTERM, reach the loading processes too, which die of it:
+        then what has been done so far is kept here.
+        """
+        began = time.perf_counter()
+        try:
+            parts = [next(batches) for _ in range(self.recipe.accumulate)]
+        except (RuntimeError, OSError, EOFError):
+            if not asked:
+                raise
+            self._save(log)
+            raise Stopped(asked[0], self.totals.step) from None
+        self.meter.waiting += time.perf_counter() - began
+        return parts
+
+    def _step(self, parts: list[Batch], log: Log) -> dict[str, Tensor]:
+        """One step of the optimiser; the gates of its last images."""
+        recipe, fabric, meter = self.recipe, self.fabric, self.meter
+        self.optimizer.zero_grad()
+        for part, batch in enumerate(parts):
+            self._count_broken(batch, log)
+            pixels = batch.pixels.to(fabric.device, non_blocking=True)
+            labels = batch.labels.to(fabric.device, non_blocking=True)
+            with fabric.no_backward_sync(self.forward, enabled=part < len(parts) - 1):
+                output: GSoPOutput = self.forward(normalise(pixels, recipe.input))
+                loss = F.cross_entropy(
+                    output.logits, labels, label_smoothing=recipe.label_smoothing
+                )
+                fabric.backward(loss / recipe.accumulate)
+            meter.loss += loss.detach()
+            meter.correct += (output.logits.detach().argmax(dim=1) == labels).sum()
+            meter.images += len(labels)
+            meter.parts += 1
+        if recipe.optimizer.clip is not None:
+            fabric.clip_gradients(self.forward, self.optimizer, max_norm=recipe.optimizer.clip)
+        self.optimizer.step()
+        return {name: gate.detach() for name, gate in output.gates.items()}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move every weight and running statistic of the average towards the network's.
+
+        The average begins with the first steps' weights at full weight, so that it forgets the
+        random ones.
+        """
+        if self.average is None:
+            return
+        step = self.totals.step
+        decay = min(self.recipe.ema_decay, step / (9 + step))
+        pairs = zip(
+            self.average.state_dict().values(), self.model.state_dict().values(), strict=True
+        )
+        for average, current in pairs:
+            if average.is_floating_point():
+                average.lerp_(current, 1 - decay)
+            else:
+                average.copy_(current)
+
+    def _held_out_top1(self) -> float:
+        """Of the network that would be kept, over all processes."""
+        fabric, kept = self.fabric, self._kept
+        correct = read = 0
+        stride = SCORED_AT_A_TIME * fabric.world_size
+        first = SCORED_AT_A_TIME * fabric.global_rank
+        for start in range(first, len(self.held_out), stride):
+            samples = self.held_out[start : start + SCORED_AT_A_TIME]
+            found = score(kept, self.recipe.input, samples, device=fabric.device)
+            self.totals.broken.update(found.broken)
+            correct += found.correct
+            read += found.samples
+        if kept is self.model:
+            kept.train()
+        read_by_all = self._sum(read)
+        if not read_by_all:
+            raise SetupError("none of the held-out images can be read: mend the data")
+        return self._sum(correct) / read_by_all
+
+    @property
+    def _kept(self) -> GSoPResNet:
+        """The network whose weights the run ends with."""
+        return self.model if self.average is None else self.average
+
+    # --- what is seen and kept -----------------------------------------------------------------
+
+    def _write_row(
+        self, log: Log, rate: float, gates: dict[str, Tensor], validated: float | None
+    ) -> None:
+        """A row about the steps since the last one; of the gates, this process's last images."""
+        meter, totals = self.meter, self.totals
+        loss = self._sum(float(meter.loss)) / self._sum(meter.parts)
+        self._check_finite(loss)
+        totals.loss = loss
+        totals.seconds += meter.seconds
+        totals.waiting += meter.waiting
+        images = self._sum(meter.images)
+        row: dict[str, float | int | None] = {
+            "step": totals.step,
+            "epoch": totals.step / self.epoch_steps,
+            "images": totals.step * self.recipe.batch_size,
+            "seconds": totals.seconds,
+            "loss": loss,
+            "accuracy": self._sum(float(meter.correct)) / images,
+            "learning_rate": rate,
+            "images_per_second": images / meter.seconds,
+            "waiting": meter.waiting / meter.seconds,
+            "held_out_top1": validated,
+        }
+        for name, gate in gates.items():
+            row[f"{name}.mean"] = float(gate.mean())
+            row[f"{name}.spread"] = float(gate.std())
+        log.write(row)
+        self.meter = self._new_meter()
+
+    def _check_finite(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
+        raise SetupError(
+            f"the loss is {loss} at step {self.totals.step}: lower the learning rate "
+            "(--set optimizer.learning_rate=...), or bound the gradients "
+            "(--set optimizer.clip=1)"
+        )
+
+    def _count_broken(self, batch: Batch, log: Log) -> None:
+        """Name what could not be read, and stop the run if it is too much."""
+        broken = self.totals.broken
+        for name in batch.skipped:
+            if name not in broken:
+                broken.add(name)
+                log.say(f"skipped, as it cannot be read: {name}")
+        allowed = self.recipe.max_broken * max(len(self.data), EXAMINED_FIRST)
+        if len(broken) > allowed:
+            raise SetupError(
+                f"{len(broken)} of {len(self.data)} images cannot be read, more than max_broken "
+                f"({self.recipe.max_broken:.2%}) allows; among them {', '.join(sorted(broken)[:5])}"
+                ": mend or remove them, or allow more with --set max_broken=SHARE"
+            )
+
+    def _save(self, log: Log) -> None:
+        """Write a checkpoint; a disk that refuses it costs no more than that checkpoint."""
+        if not self.fabric.is_global_zero:
+            return
+        self._check_finite(float(self.meter.loss))
+        cuda = self.fabric.device.type == "cuda"
+        state = {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "totals": vars(self.totals) | {"broken": sorted(self.totals.broken)},
+            "meter": vars(self.meter),
+            "random": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state(self.fabric.device) if cuda else None,
+            },
+        }
+        try:
+            checkpoint.save(self.run.checkpoints, self.totals.step, state)
+        except OSError as error:
+            log.say(
+                f"the checkpoint after step {self.totals.step} was not written ({error}): make "
+                "room; the training goes on, and the older checkpoints are kept"
+            )
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.totals = _Totals(**state["totals"] | {"broken": set(state["totals"]["broken"])})
+        self.meter = _Meter(**state["meter"])
+        self.meter.loss = self.meter.loss.to(self.fabric.device)
+        self.meter.correct = self.meter.correct.to(self.fabric.device)
+        torch.set_rng_state(state["random"]["cpu"])
+        if self.fabric.device.type == "cuda" and state["random"]["cuda"] is not None:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.fabric.device)
+
+    def finish(self, log: Log) -> Result:
+        """Look at the held-out images, and keep weights, result and pictures."""
+        began = time.perf_counter()
+        totals = self.totals
+        totals.top1 = self._held_out_top1()
+        totals.seconds += time.perf_counter() - began
+        images = totals.step * self.recipe.batch_size
+        result = Result(
+            steps=totals.step,
+            images=images,
+            seconds=totals.seconds,
+            images_per_second=images / totals.seconds,
+            waiting=totals.waiting / totals.seconds,
+            loss=totals.loss,
+            top1=totals.top1,
+            held_out=len(self.held_out),
+            broken=tuple(sorted(self._all_broken())),
+            processes=self.fabric.world_size,
+            device=self.fabric.device.type,
+        )
+        if self.fabric.is_global_zero:
+            self.run.finish(self._kept.state_dict(), result)
+            try:
+                plot_run(self.run.folder)
+            except OSError as error:
+                log.say(f"the pictures were not written ({error}): make room; log.csv is there")
+            if result.broken:
+                log.say(f"{len(result.broken)} images could not be read; result.json names them")
+        self.fabric.barrier()
+        return result
+
+    # --- small parts ---------------------------------------------------------------------------
+
+    def _new_meter(self) -> _Meter:
+        device = self.fabric.device
+        return _Meter(torch.zeros((), device=device), torch.zeros((), device=device))
+
+    def _sum(self, value: float) -> float:
+        """Over all processes."""
+        return self._reduce(value, dist.ReduceOp.SUM)
+
+    def _reduce(self, value: float, how: Any) -> float:
+        if self.fabric.world_size == 1:
+            return value
+        whole = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
+        dist.all_reduce(whole, how)
+        return float(whole)
+
+    def _agree(self, asked: list[int]) -> int:
+        """The signal to stop for, the same in every process; 0 for none.
+
+        Several processes ask each other only where they wait for each other anyhow, at a row of
+        the log.
+        """
+        if self.fabric.world_size > 1 and self.totals.step % self.recipe.log_every:
+            return 0
+        return int(self._reduce(max(asked, default=0), dist.ReduceOp.MAX))
+
+    def _all_broken(self) -> set[str]:
+        if self.fabric.world_size == 1:
+            return self.totals.broken
+        found: list[set[str]] = [set() for _ in range(self.fabric.world_size)]
+        dist.all_gather_object(found, self.totals.broken)
+        return set().union(*found)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGINT are noted in the list; a second one has its usual effect."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may handle signals
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

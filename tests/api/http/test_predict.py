@@ -1,0 +1,159 @@
+import base64
+import io
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from gsop.api.http.schemas import AttentionRecord, AttentionStatistics, Prediction, Results
+from tests.support import ROOT, Server
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = sorted((ROOT / "examples" / "digits").glob("*.png"))
+SEVEN = ROOT / "examples" / "digits" / "7.png"
+
+
+def probabilities(answer: httpx.Response) -> dict[str, float]:
+    assert answer.status_code == 200, answer.text
+    return {p["label"]: p["probability"] for p in answer.json()["predictions"]}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_gets_its_true_class(digits_server: Server, path: Path) -> None:
+    answer = digits_server.predict(path.read_bytes())
+    assert answer["predictions"][0]["label"] == path.stem[0]
+
+
+def test_there_is_an_example_for_every_digit() -> None:
+    assert {path.stem[0] for path in EXAMPLES} == set("0123456789")
+
+
+def test_all_body_forms_give_the_same_probabilities(digits_server: Server) -> None:
+    http, image = digits_server.http, SEVEN.read_bytes()
+    encoded = base64.b64encode(image).decode()
+    params = {"top_k": 10}
+    answers = [
+        http.post("/predict", params=params, content=image, headers={"Content-Type": "image/png"}),
+        http.post(
+            "/predict",
+            params=params,
+            content=image,
+            headers={"Content-Type": "application/octet-stream"},
+        ),
+        http.post("/predict", params=params, files={"image": ("7.png", image, "image/png")}),
+        http.post("/predict", params=params, json={"image": encoded}),
+        http.post("/predict", params=params, json={"image": f"data:image/png;base64,{encoded}"}),
+    ]
+    first = probabilities(answers[0])
+    assert len(first) == 10
+    assert sum(first.values()) == pytest.approx(1, abs=1e-5)
+    for answer in answers[1:]:
+        assert probabilities(answer) == pytest.approx(first, abs=1e-6)
+
+
+def test_answer_has_the_documented_shape(digits_server: Server) -> None:
+    answer = digits_server.http.post(
+        "/predict", content=SEVEN.read_bytes(), headers={"Content-Type": "image/png"}
+    )
+    prediction = Prediction.model_validate_json(answer.content, strict=True)
+    assert prediction.attention is None
+    assert len(prediction.predictions) == 5
+    assert [p.probability for p in prediction.predictions] == sorted(
+        (p.probability for p in prediction.predictions), reverse=True
+    )
+    timing = prediction.timing_ms
+    assert 0 < timing.decode + timing.queue + timing.inference <= timing.total
+    assert {part.split(";")[0] for part in answer.headers["Server-Timing"].split(", ")} == {
+        "decode",
+        "queue",
+        "inference",
+        "total",
+    }
+
+
+def test_top_k_is_clamped_to_the_classes(digits_server: Server) -> None:
+    assert len(digits_server.predict(SEVEN.read_bytes(), top_k=1)["predictions"]) == 1
+    assert len(digits_server.predict(SEVEN.read_bytes(), top_k=500)["predictions"]) == 10
+
+
+def test_attention_is_the_same_everywhere(digits_server: Server) -> None:
+    http = digits_server.http
+    before = http.get("/attention").json()["samples"]
+    answer = digits_server.predict(SEVEN.read_bytes(), attention=True)
+    gates = answer["attention"]
+    (version,) = http.get("/models/digits").json()["versions"][:1]
+    assert [g["stage"] for g in gates] == ["layer1", "layer2", "layer3", "layer4"]
+    assert [{k: g[k] for k in ("stage", "block", "kind", "shape")} for g in gates] == version[
+        "gates"
+    ]
+    for gate in gates:
+        assert [len(gate["gate"])] == gate["shape"]
+        assert all(0 < value < 1 for value in gate["gate"])
+
+    kept = http.get(f"/attention/{answer['id']}")
+    AttentionRecord.model_validate_json(kept.content)
+    assert kept.json()["stages"] == gates
+    assert kept.json()["predictions"] == answer["predictions"]
+
+    arrays = http.get(f"/attention/{answer['id']}", headers={"Accept": "application/x-npz"})
+    with np.load(io.BytesIO(arrays.content)) as file:
+        for gate in gates:
+            np.testing.assert_array_equal(
+                file[f"{gate['block']}.{gate['kind']}"], np.float32(gate["gate"])
+            )
+
+    picture = http.get(f"/attention/{answer['id']}", headers={"Accept": "image/png"})
+    assert picture.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(picture.content)).format == "PNG"
+
+    seen = http.get("/attention")
+    AttentionStatistics.model_validate_json(seen.content)
+    assert seen.json()["samples"] == before + 1
+    assert seen.json()["recent"][0]["id"] == answer["id"]
+    assert seen.json()["recent"][0]["label"] == "7"
+
+
+def test_statistics_by_stage_and_class(digits_server: Server) -> None:
+    http = digits_server.http
+    digits_server.predict(SEVEN.read_bytes())
+    only = http.get("/attention", params={"stage": "layer2"}).json()["stages"]
+    assert [stage["stage"] for stage in only] == ["layer2"]
+    sevens = http.get("/attention", params={"class": "7"}).json()
+    total = http.get("/attention").json()
+    assert 0 < sevens["samples"] <= total["samples"]
+    for stage in total["stages"]:
+        bounds = zip(stage["min"], stage["mean"], stage["max"], strict=True)
+        assert all(low - 1e-6 <= mean <= high + 1e-6 for low, mean, high in bounds)
+
+
+def test_several_images_get_several_answers_in_order(digits_server: Server) -> None:
+    paths = [SEVEN, EXAMPLES[0], EXAMPLES[-1]]
+    files = [("image", (path.name, path.read_bytes(), "image/png")) for path in paths]
+    files.insert(1, ("image", ("broken.png", b"no image at all", "image/png")))
+    answer = digits_server.http.post("/predict", files=files)
+    results = Results.model_validate_json(answer.content).results
+    assert len(results) == 4
+    broken = results.pop(1)
+    assert broken.prediction is None
+    assert broken.error is not None
+    assert (broken.error.status, broken.error.code) == (400, "invalid_image")
+    for path, result in zip(paths, results, strict=True):
+        assert result.error is None
+        assert result.prediction is not None
+        assert result.prediction.predictions[0].label == path.stem[0]
+
+
+def test_request_id_is_echoed_or_made(digits_server: Server) -> None:
+    http = digits_server.http
+    assert http.get("/readyz", headers={"X-Request-Id": "abc-1"}).headers["X-Request-Id"] == "abc-1"
+    made = http.get("/readyz", headers={"X-Request-Id": "no good: {}"})
+    assert len(made.headers["X-Request-Id"]) == 16
+
+
+def test_ids_are_long_and_never_repeat(digits_server: Server) -> None:
+    ids = {digits_server.predict(SEVEN.read_bytes())["id"] for _ in range(20)}
+    assert len(ids) == 20
+    assert min(map(len, ids)) >= 20

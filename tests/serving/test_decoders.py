@@ -1,0 +1,222 @@
+"""Decoders that hang, crash, eat memory: the image is refused, everybody else is served."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from gsop.arena.counters import Meter
+from gsop.errors import DeadlineExceeded, GSoPError, ImageTooLarge, InvalidImage
+from gsop.serving.decoder import Plan
+from gsop.serving.decoders import Decoders
+from tests.imagery import chunk, input_spec, picture, png
+from tests.support import Server, descendants, eventually, random_pngs
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 0.5
+HOSTILE = ("-m", "tests.hostile_decoder")
+GOOD = b"\7"
+
+
+class Lost:
+    """Counts what a meter would."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def count(self, _family: object, reason: str) -> None:
+        self.counts[reason] += 1
+
+
+@asynccontextmanager
+async def decoders(lost: Lost, count: int = 1) -> AsyncIterator[Decoders]:
+    plan = Plan(
+        process="decoder",
+        specs=(input_spec(4, 4, 4), input_spec(8, 6, 8)),
+        max_pixels=1_000_000,
+        max_bytes=100_000,
+        seconds=SECONDS,
+        log_level="info",
+        log_format="json",
+    )
+    with Decoders(plan, count, cast("Meter", lost), HOSTILE) as made:
+        yield made
+
+
+async def decode(made: Decoders, data: bytes, seconds: float = 60, model: int = 0) -> int:
+    out = np.zeros((4, 4, 3) if model == 0 else (8, 6, 3), np.uint8)
+    deadline = time.monotonic_ns() + int(seconds * 1e9)
+    await made.decode(data, model, out, deadline=deadline)
+    assert (out == out.flat[0]).all()
+    return int(out.flat[0])
+
+
+async def outcome(made: Decoders, data: bytes) -> int | GSoPError:
+    try:
+        return await decode(made, data)
+    except GSoPError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "text", "lost"),
+    [
+        (b"loop", InvalidImage, "more than 0.5 s", {"hung": 1}),
+        (b"sleep", InvalidImage, "more than 0.5 s", {"hung": 1}),
+        (b"block signals", InvalidImage, "more than 0.5 s", {"hung": 1}),
+        (b"crash", InvalidImage, "breaks its decoder", {"crashed": 2}),
+        (b"abort", InvalidImage, "breaks its decoder", {"crashed": 2}),
+        (b"exit", InvalidImage, "breaks its decoder", {"crashed": 2}),
+        (b"raise", InvalidImage, "cannot be decoded", {}),
+        (b"eat", ImageTooLarge, "too much memory", {}),
+    ],
+)
+def test_a_hostile_image_is_refused_and_the_next_one_decoded(
+    data: bytes, kind: type[GSoPError], text: str, lost: dict[str, int]
+) -> None:
+    async def run() -> None:
+        seen = Lost()
+        async with decoders(seen) as made:
+            assert await decode(made, GOOD) == 7
+            began = time.monotonic()
+            with pytest.raises(kind, match=text):
+                await decode(made, data)
+            assert time.monotonic() - began < 30
+            assert await decode(made, GOOD) == 7
+            assert await decode(made, b"\10", model=1) == 8
+        assert seen.counts == lost
+
+    asyncio.run(run())
+
+
+def test_hostile_images_among_good_ones_harm_none() -> None:
+    async def run() -> None:
+        seen = Lost()
+        async with decoders(seen, count=3) as made:
+            sent = [b"crash", b"raise", b"exit", b"sleep", *(bytes([i]) for i in range(200))]
+            sent = sent[4::2] + sent[:4] + sent[5::2]
+            answers = await asyncio.gather(*(outcome(made, data) for data in sent))
+        for data, answer in zip(sent, answers, strict=True):
+            assert isinstance(answer, InvalidImage) if len(data) > 1 else answer == data[0]
+        assert seen.counts == {"crashed": 4, "hung": 1}
+
+    asyncio.run(run())
+
+
+def test_deadlines_hold_while_every_decoder_hangs() -> None:
+    async def run() -> None:
+        async with decoders(Lost()) as made:
+            await decode(made, GOOD)
+            hung = asyncio.ensure_future(outcome(made, b"sleep"))
+            await asyncio.sleep(0)
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceeded):
+                await decode(made, GOOD, seconds=0.05)
+            assert time.monotonic() - began < SECONDS
+            assert isinstance(await hung, InvalidImage)
+
+    asyncio.run(run())
+
+
+def test_who_gives_up_is_not_written_to() -> None:
+    async def run() -> None:
+        async with decoders(Lost()) as made:
+            out = np.zeros((4, 4, 3), np.uint8)
+            deadline = time.monotonic_ns() + 10**10
+            await decode(made, GOOD)
+            given_up = asyncio.ensure_future(made.decode(GOOD, 0, out, deadline=deadline))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            assert await decode(made, b"\11") == 9
+            assert not out.any()
+
+    asyncio.run(run())
+
+
+def made_here() -> set[int]:
+    """The nursery and the helpers of this file's own; other tests' servers may be running."""
+    return {
+        pid for pid, command in descendants(os.getpid()).items() if HOSTILE[1] in command.split()
+    }
+
+
+def test_helpers_and_nursery_leave_with_their_front() -> None:
+    async def run() -> set[int]:
+        async with decoders(Lost(), count=2) as made:
+            await asyncio.gather(decode(made, GOOD), decode(made, GOOD))
+            async with asyncio.timeout(30):
+                while len(made_here()) < 3:  # noqa: ASYNC110  # nobody announces a birth
+                    await asyncio.sleep(0.01)
+            return made_here()
+
+    below = asyncio.run(run())
+    assert len(below) == 3
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_killed_nursery_is_replaced() -> None:
+    async def run() -> None:
+        seen = Lost()
+        async with decoders(seen) as made:
+            await decode(made, GOOD)
+            (nursery,) = [pid for pid in made_here() if parent_of(pid) == os.getpid()]
+            os.kill(nursery, signal.SIGKILL)
+            assert await decode(made, GOOD) == 7  # its child is an orphan, and still there
+            assert isinstance(await outcome(made, b"crash"), InvalidImage)
+            assert await decode(made, GOOD) == 7
+
+    asyncio.run(run())
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+# ── the real decoders, in a real server ──────────────────────────────────────────────────────────
+
+IMAGE = random_pngs(1)[0]
+
+
+def slow_png(chunks: int) -> bytes:
+    """A whole PNG of which every byte is right, and which takes Pillow seconds to walk through."""
+    return png(picture(16, 16), 2, before=chunk(b"tEXt", b"a\0b") * chunks)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_store: Path) -> Iterator[Server]:
+    with Server(tiny_store, models="tiny", decode_seconds=0.25, decoders=2) as server:
+        yield server.wait_ready()
+
+
+def test_a_slow_image_is_refused_in_time(server: Server) -> None:
+    bomb = slow_png(500_000)
+    front = server.child("gsop.api.http.front")
+    lost = server.metric("gsop_decoders_lost_total", reason="hung")
+    answer = server.http.post("/predict", content=bomb, headers={"Content-Type": "image/png"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_image")
+    assert "takes more than 0.25 s" in answer.json()["detail"]
+    assert server.metric("gsop_decoders_lost_total", reason="hung") == lost + 1
+    assert server.predict(IMAGE)["predictions"]
+    assert server.child("gsop.api.http.front") == front
+
+
+def test_killed_decoders_lose_no_request(server: Server) -> None:
+    front = server.child("gsop.api.http.front")
+    for _ in range(5):
+        for pid, command in server.descendants().items():
+            if "gsop.serving.decoder" in command and parent_of(pid) != front:
+                os.kill(pid, signal.SIGKILL)
+        assert server.predict(IMAGE)["predictions"]
+    assert server.child("gsop.api.http.front") == front
+    eventually(
+        lambda: sum("gsop.serving.decoder" in c for c in server.descendants().values()) == 1 + 2
+    )
