@@ -1,4 +1,4 @@
-"""The raw loop: batches through a predictor one after the other, with nothing of a service around.
+"""The raw loop: batches through a backend one after the other, with nothing of a service around.
 
     python -m benchmarks.forward --model resnet50 --ways eager torch openvino openvino-bfloat16
     python -m benchmarks.forward --batches 8 16 --served
@@ -21,20 +21,23 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from benchmarks import bodies, models, serve
 from benchmarks.servers import ours
 from benchmarks.summary import figure, markdown
-from gsop.backends.base import DTYPES, Answering, Predictor, find_backend
+from gsop.backends.base import Backend, Pixels, Place, Values
+from gsop.backends.registry import find_backend
+from gsop.backends.torch_cpu import TorchCpu
+from gsop.model.resnet import GSoPResNet
 from gsop.processes.memory import keep_freed_memory
-from gsop.processes.nursery import environment
-from gsop.settings import cpu_count
+from gsop.serving.supervisor import for_engines
+from gsop.settings import Precision, cpu_count
 from gsop.store.catalog import resolve
+from gsop.store.manifest import read_manifest
 from gsop.store.store import load
 
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -43,41 +46,40 @@ HALF_CORRELATION = 0.99
 """Of answers in bfloat16 with those in float32: enough to see that it is the network. A single gate
 of a network with random weights may be far off (docs/performance.md has those of a trained one)."""
 
-Images = list[npt.NDArray[np.uint8]]
+Images = list[Pixels]
 
 
-class EagerPredictor(Predictor):
+class Eager(TorchCpu):
     """The network as it was trained: no BN is folded, and no memory is arranged for it."""
-
-    def prepare(self, answering: Answering) -> None:
-        """Put the network back to where ``load`` left it."""
-        _, network = load(self.folder)
-        answering.network = network.eval()
-        self._answering = answering.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     folder = Path()
 
+    def _prepare(self, network: GSoPResNet, dtype: torch.dtype, threads: int) -> None:
+        self._threads = threads
+        torch.set_num_threads(threads)
+        self._model = self._answering(network, dtype)
+        _, as_trained = load(self.folder)
+        self._model.network = as_trained.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
-def parts(way: str) -> tuple[str, str]:
+
+def parts(way: str) -> tuple[str, Precision]:
     """The backend and the precision of a way."""
     backend, _, precision = way.partition("-")
-    return backend, precision or "float32"
+    return backend, cast("Precision", precision or "float32")
 
 
-def make(way: str, folder: Path, max_batch: int) -> Predictor:
-    """A predictor of the CPU."""
-    manifest, model = load(folder)
+def make(way: str, folder: Path, max_batch: int) -> Backend[Any]:
+    """A backend on the CPU, with as many threads as torch has now."""
     backend, precision = parts(way)
-    kind = EagerPredictor if backend == "eager" else find_backend(backend)
-    EagerPredictor.folder = folder
-    return kind(
-        manifest, model, device=torch.device("cpu"), dtype=DTYPES[precision], max_batch=max_batch
-    )
+    kind = Eager if backend == "eager" else find_backend(backend)
+    Eager.folder = folder
+    place = Place("cpu", precision, max_batch, torch.get_num_threads())
+    return kind.open(folder, read_manifest(folder), place)
 
 
-def pixels(predictor: Predictor, count: int) -> Images:
-    """Random images of the size that a predictor takes."""
-    spec = predictor.manifest.input
+def pixels(backend: Backend[Any], count: int) -> Images:
+    """Random images of the size that a backend takes."""
+    spec = backend.manifest.input
     shape = (count, spec.height, spec.width, 3)
     return list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
@@ -106,26 +108,24 @@ def measure(
     folder: Path, ways: Sequence[str], batches: Sequence[int], rounds: int
 ) -> dict[int, dict[str, list[float]]]:
     """Seconds of a batch, by its size and by way."""
-    predictors = {way: make(way, folder, max(batches)) for way in ways}
-    images = pixels(next(iter(predictors.values())), max(batches))
-    check(predictors, images[: min(3, len(images))])
+    backends = {way: make(way, folder, max(batches)) for way in ways}
+    images = pixels(next(iter(backends.values())), max(batches))
+    check(backends, images[: min(3, len(images))])
     found = {}
     for batch in batches:
-        calls = {
-            way: partial(run, predictor, images[:batch]) for way, predictor in predictors.items()
-        }
+        calls = {way: partial(run, backend, images[:batch]) for way, backend in backends.items()}
         found[batch] = in_turns(calls, rounds)
     return found
 
 
-def run(predictor: Predictor, images: Images) -> None:
-    """One batch, to its end."""
-    predictor.submit(images).result()
+def run(backend: Backend[Any], images: Images) -> Values:
+    """One batch, to its end; its answers, which the next may write over."""
+    return backend.result(backend.submit(images))
 
 
-def check(predictors: dict[str, Predictor], images: Images) -> None:
+def check(backends: dict[str, Backend[Any]], images: Images) -> None:
     """All ways must answer the same, gates included, as far as their precision goes."""
-    answers = {way: made.submit(images).result().copy() for way, made in predictors.items()}
+    answers = {way: run(backend, images).copy() for way, backend in backends.items()}
     first = next(iter(answers.values()))
     for way, answer in answers.items():
         if parts(way)[1] == "float32":
@@ -212,7 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if (wanted := environment()) != dict(os.environ):  # it is read when torch is loaded: begin anew
+    if (wanted := for_engines(os.environ)) != dict(
+        os.environ
+    ):  # it is read when torch is loaded: begin anew
         os.execve(sys.executable, sys.orig_argv, wanted)  # noqa: S606  # ourselves
     keep_freed_memory()  # as an engine does; not in main(), for it cannot be undone in a test
     main()

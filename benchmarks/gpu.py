@@ -22,70 +22,66 @@ import numpy as np
 import torch
 
 from benchmarks import bodies, models, serve
-from benchmarks.forward import in_turns, pixels
+from benchmarks.forward import in_turns, pixels, run
 from benchmarks.servers import ours
 from benchmarks.summary import figure, markdown
-from gsop.backends.base import DTYPES, Pending, Predictor
+from gsop.backends.base import Backend, Place
+from gsop.backends.torch_device import TorchBackend
 from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.resnet import GSoPResNet
-from gsop.store.store import load, publish
+from gsop.settings import Precision
+from gsop.store.manifest import read_manifest
+from gsop.store.store import publish
 
 GATES_BATCH = 64
 MARKS = {"served": 0.90, "gates": 0.08}
 """The served rate's least share of the raw one, and the most that gates may cost over none."""
 
 
-def predictor(folder: Path, device: str, precision: str, max_batch: int) -> Predictor:
+def opened(folder: Path, device: str, precision: Precision, max_batch: int) -> Backend[Any]:
     """A published network on the device."""
-    manifest, model = load(folder)
-    return Predictor(
-        manifest,
-        model,
-        device=torch.device(device),
-        dtype=DTYPES[precision],
-        max_batch=max_batch,
-    )
+    place = Place(device, precision, max_batch, torch.get_num_threads())
+    return TorchBackend.open(folder, read_manifest(folder), place)
 
 
 def correctness(folder: Path, device: str, count: int) -> dict[str, float]:
     """The largest differences, and how often the best class is the same."""
-    exact = predictor(folder, "cpu", "float32", count)
-    half = predictor(folder, device, "bfloat16", count)
-    images, classes = pixels(exact, count), exact.manifest.config.num_classes
-    expected = exact.submit(images).result().copy()
-    operators = half.submit(images).result().copy()
+    exact = opened(folder, "cpu", "float32", count)
+    half = opened(folder, device, "bfloat16", count)
+    images, layout = pixels(exact, count), exact.manifest.answer
+    expected = run(exact, images).copy()
+    operators = run(half, images).copy()
     half.warm_up()  # records the graphs, on CUDA
-    graphs = half.submit(images).result().copy()
+    graphs = run(half, images).copy()
+    off = np.abs(operators - expected)
     return {
-        "gates_off_float32": float(np.abs(operators - expected)[:, classes:].max(initial=0)),
-        "probabilities_off_float32": float(np.abs(operators - expected)[:, :classes].max()),
-        "same_best_class": float(
-            (operators[:, :classes].argmax(1) == expected[:, :classes].argmax(1)).mean()
-        ),
+        "gates_off_float32": float(layout.gate_values(off).max(initial=0)),
+        "probabilities_off_float32": float(layout.probabilities(off).max()),
+        "same_best_class": float((layout.winners(operators) == layout.winners(expected)).mean()),
         "graphs_off_operators": float(np.abs(graphs - operators).max()),
     }
 
 
-def pipelined(made: Predictor, batch: int, batches: int) -> None:
-    """As the engine does: as many batches in flight as the predictor bears."""
-    images = pixels(made, 1) * batch
-    flying: list[Pending] = []
+def pipelined(backend: Backend[Any], batch: int, batches: int) -> None:
+    """As the engine does: as many batches in flight as the backend bears."""
+    images = pixels(backend, 1) * batch
+    flying: list[Any] = []
     for _ in range(batches):
-        if len(flying) == made.depth:
-            flying.pop(0).result()
-        flying.append(made.submit(images))
+        if len(flying) == backend.depth:
+            backend.result(flying.pop(0))
+        flying.append(backend.submit(images))
     for pending in flying:
-        pending.result()
+        backend.result(pending)
 
 
 def times(
-    folders: dict[str, Path], device: str, precision: str, batches: Sequence[int], rounds: int
+    folders: dict[str, Path], device: str, precision: Precision, batches: Sequence[int], rounds: int
 ) -> dict[int, dict[str, list[float]]]:
     """Seconds of a batch, by its size and by network; the networks in turns."""
     found = {}
     for batch in batches:
-        made = {name: predictor(path, device, precision, batch) for name, path in folders.items()}
+        made = {name: opened(path, device, precision, batch) for name, path in folders.items()}
         for one in made.values():
             one.warm_up()
         in_flight = 8 if device != "cpu" else 1
@@ -138,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         config = GSoPResNetConfig(depth=18, stem="cifar", base_width=8, num_classes=10)
         spec = InputSpec(height=32, width=32, resize=32, mean=spec.mean, std=spec.std)
         batches, gates_batch, count = (1, 4), 4, 4
-    precision = "bfloat16" if cuda else "float32"
+    precision: Precision = "bfloat16" if cuda else "float32"
     with tempfile.TemporaryDirectory(prefix="gsop-bench-") as folder:
         store = Path(folder)
         pair = publish_pair(store, config, spec)

@@ -7,8 +7,6 @@ are decoded for a network of 224 × 224 pixels.
 """
 
 import argparse
-import os
-import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -21,7 +19,8 @@ from benchmarks.profile import application, arena_of, best_us, engine
 from benchmarks.serve import save
 from benchmarks.summary import markdown
 from gsop.images import decode
-from gsop.serving.decoders import ALLOCATOR
+from gsop.processes.memory import keep_freed_blocks
+from gsop.serving.decoder import KEPT_BYTES
 
 SIDES = ((240, 180), (500, 375), (1000, 750), (2000, 1500), (4000, 3000))
 CLASSES = (10, 1000, 20_000)
@@ -74,7 +73,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if not ALLOCATOR.keys() <= os.environ.keys():  # as the helpers have it; read when Python starts
-        os.execve(sys.executable, sys.orig_argv, os.environ | ALLOCATOR)  # noqa: S606  # ourselves
+    keep_freed_blocks(KEPT_BYTES)  # as decoders do
     torch.set_num_threads(1)
     main()

@@ -19,7 +19,7 @@ from statistics import median
 from benchmarks import bodies, models
 from benchmarks.processes import members, rss_bytes
 from benchmarks.serve import save
-from benchmarks.servers import Server, ours
+from benchmarks.servers import Server, ours, role_of
 from benchmarks.summary import figure, markdown, percentile
 
 PAUSE_SECONDS = 0.02
@@ -39,11 +39,7 @@ def measure(model: str, store: Path, body: bytes, requests: int) -> dict[str, fl
             if status != 200:
                 raise RuntimeError(f"status {status}: {answer[:200]!r}")
             forwards[reuses].append(json.loads(answer)["timing_ms"]["inference"])
-        fronts = [
-            pid
-            for pid in members(server.pid, server.mark)
-            if "gsop.api.http.front" in _command(pid)
-        ]
+        fronts = [pid for pid in members(server.pid, server.mark) if role_of(pid) == "front"]
         overheads = {
             reuses: [total - forward for total, forward in zip(all_, forwards[reuses], strict=True)]
             for reuses, all_ in totals.items()
@@ -58,10 +54,6 @@ def measure(model: str, store: Path, body: bytes, requests: int) -> dict[str, fl
             "overhead p99, ms": percentile(overheads[True], 99),
             "overhead with a new connection, ms": median(overheads[False]),
         }
-
-
-def _command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def _maps(pid: int) -> str:

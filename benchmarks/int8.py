@@ -29,14 +29,14 @@ import torch
 
 from benchmarks import forward, models
 from benchmarks.summary import markdown
-from gsop.backends.base import Answering, Predictor
-from gsop.backends.openvino import OpenVINOPredictor
+from gsop.backends.answering import Answering
+from gsop.backends.base import Backend, Place
+from gsop.backends.openvino import OpenVINOBackend
 from gsop.images import decode
 from gsop.processes.memory import keep_freed_memory
 from gsop.settings import cpu_count
 from gsop.store.catalog import resolve
-from gsop.store.manifest import Manifest
-from gsop.store.store import load
+from gsop.store.manifest import Manifest, read_manifest
 from gsop.train.data.dataset import Sample
 from gsop.train.data.open import open_data
 from gsop.train.presets import PRESETS
@@ -49,7 +49,7 @@ Images = list[npt.NDArray[np.uint8]]
 Labels = list[int]
 
 
-class Int8Predictor(OpenVINOPredictor):
+class Int8(OpenVINOBackend):
     """The network quantised, for what remains as OpenVINO's."""
 
     calibration: ClassVar[Images] = []
@@ -88,14 +88,12 @@ def only_for_gates(model: Any) -> list[str]:
     ]
 
 
-def make(way: str, folder: Path) -> Predictor:
+def make(way: str, folder: Path) -> Backend[Any]:
     """``int8``, or a way of :mod:`benchmarks.forward`."""
     if way != "int8":
         return forward.make(way, folder, max(BATCHES))
-    manifest, model = load(folder)
-    return Int8Predictor(
-        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=max(BATCHES)
-    )
+    place = Place("cpu", "float32", max(BATCHES), torch.get_num_threads())
+    return Int8.open(folder, read_manifest(folder), place)
 
 
 def digits(manifest: Manifest) -> tuple[Images, dict[str, tuple[Images, Labels]]]:
@@ -117,28 +115,29 @@ def decoded(manifest: Manifest, samples: Sequence[Sample]) -> tuple[Images, Labe
     return images, [sample.label for sample in samples]
 
 
-def answers(predictor: Predictor, images: Images) -> npt.NDArray[np.float32]:
+def answers(backend: Backend[Any], images: Images) -> npt.NDArray[np.float32]:
     """Probabilities and gates of all images."""
-    size = predictor.max_batch
+    size = backend.max_batch
     batches = [images[at : at + size] for at in range(0, len(images), size)]
-    return np.concatenate([predictor.submit(batch).result().copy() for batch in batches])
+    return np.concatenate([forward.run(backend, batch).copy() for batch in batches])
 
 
-def compare(predictors: Mapping[str, Predictor], images: Images, labels: Labels) -> str:
+def compare(backends: Mapping[str, Backend[Any]], images: Images, labels: Labels) -> str:
     """A row for each way: how right it is, and how far from the first."""
-    classes = next(iter(predictors.values())).manifest.config.num_classes
-    found = {way: answers(predictor, images) for way, predictor in predictors.items()}
+    layout = next(iter(backends.values())).manifest.answer
+    found = {way: answers(backend, images) for way, backend in backends.items()}
     first = next(iter(found.values()))
     rows = []
     for way, values in found.items():
-        best, off = values[:, :classes].argmax(1), np.abs(values - first)
+        best, off = layout.winners(values), np.abs(values - first)
+        gates = layout.gate_values(off)
         rows.append(
             [
                 way,
                 f"{(best == labels).mean():.2%}",
-                f"{(best == first[:, :classes].argmax(1)).mean():.2%}",
-                *(f"{value:.4f}" for value in (off[:, classes:].mean(), off[:, classes:].max())),
-                f"{off[:, :classes].max():.4f}",
+                f"{(best == layout.winners(first)).mean():.2%}",
+                *(f"{value:.4f}" for value in (gates.mean(), gates.max())),
+                f"{layout.probabilities(off).max():.4f}",
             ]
         )
     header = ["way", "right", "best class as the first", "gates off, mean", "gates off, most"]
@@ -163,21 +162,19 @@ def main() -> None:
         manifest = resolve(store, chosen.model)
         sets: dict[str, tuple[Images, Labels]] = {}
         if chosen.model == "digits":
-            Int8Predictor.calibration, sets = digits(manifest)
+            Int8.calibration, sets = digits(manifest)
         else:
             shape = (16, manifest.input.height, manifest.input.width, 3)
             noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-            Int8Predictor.calibration = list(noise)
+            Int8.calibration = list(noise)
         version = store / manifest.name / manifest.version
-        predictors = {way: make(way, version) for way in chosen.ways}
+        backends = {way: make(way, version) for way in chosen.ways}
     for name, (images, labels) in sets.items():
-        print(
-            f"{chosen.model}, {len(images)} images: {name}\n{compare(predictors, images, labels)}"
-        )
-    timed = Int8Predictor.calibration[: max(BATCHES)]
+        print(f"{chosen.model}, {len(images)} images: {name}\n{compare(backends, images, labels)}")
+    timed = Int8.calibration[: max(BATCHES)]
     found = {
         size: forward.in_turns(
-            {way: partial(forward.run, p, timed[:size]) for way, p in predictors.items()},
+            {way: partial(forward.run, b, timed[:size]) for way, b in backends.items()},
             chosen.rounds,
         )
         for size in BATCHES

@@ -10,10 +10,7 @@ wake-ups and the kernel.
 
 import argparse
 import asyncio
-import itertools
-import os
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,26 +18,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import simplejpeg
 import torch
 from fastapi import FastAPI
 
 from benchmarks import bodies, closed_loop, models
-from benchmarks.null import NullPredictor
 from benchmarks.serve import save
 from benchmarks.servers import ROLES, Server, ours
 from benchmarks.summary import markdown
-from gsop.api.http.app import create_app
+from gsop.api.http.app import FrontProcess, create_app
+from gsop.api.http.routes import ROUTES
 from gsop.api.http.service import Service
-from gsop.arena.counters import COUNTERS
-from gsop.arena.layout import Arena, Deployment
-from gsop.engine.worker import Job, Peer, Worker
+from gsop.arena.board import EngineBoard, SupervisorBoard
+from gsop.arena.deployment import Deployment
+from gsop.arena.layout import Arena, Role
+from gsop.arena.messages import Kind, Message
+from gsop.arena.slot import FrontSlots
+from gsop.arena.states import EngineState
+from gsop.backends.base import Place
+from gsop.backends.null import NullBackend
+from gsop.engine.inbox import Inbox, Peer, Received
+from gsop.engine.worker import Worker
 from gsop.images import centred, decode
-from gsop.model.resnet import GSoPResNet
-from gsop.serving.client import EngineClient
-from gsop.serving.decoders import ALLOCATOR
-from gsop.serving.link import EngineLink, Waiter
+from gsop.processes.memory import keep_freed_blocks
+from gsop.serving.classify import Classifier
+from gsop.serving.decoder import KEPT_BYTES
+from gsop.serving.engines import Engines
+from gsop.serving.link import Waiter
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 
@@ -70,13 +74,15 @@ def decoding(body: bytes) -> dict[str, float]:
 
 
 def arena_of(store: Path) -> Arena:
-    """A front's and an engine's arena, without their processes."""
+    """A service's memory, without its processes; the supervisor's."""
     settings = Settings.model_validate({"model_store": store, "models": ("null",), "fronts": 1})
     manifests = (resolve(store, "null"),)
     arena = Arena.create(
-        Deployment(settings=settings, manifests=manifests, address="\0none", counters=COUNTERS)
+        Deployment(settings=settings, manifests=manifests, address="\0none", routes=ROUTES)
     )
-    arena.engines["epoch"] = 1
+    EngineBoard(
+        Arena.attach(arena.fd, Role("engine")), SupervisorBoard(arena).incarnation(0)
+    ).enter(EngineState.READY)
     return arena
 
 
@@ -88,14 +94,11 @@ class _NoDecoder:
         await asyncio.sleep(0)
 
 
-class _InstantLink(EngineLink):
-    """Takes the place of an engine that is done at once."""
+class _InstantEngines(Engines):
+    """Engines that are done at once."""
 
-    is_ready = True
-
-    def send(self, waiter: Waiter) -> None:
-        """Answer in the loop's next round."""
-        asyncio.get_running_loop().call_soon(waiter.finish)
+    def _send(self, waiter: Waiter) -> None:
+        asyncio.get_running_loop().call_soon(waiter.finish, 0)
 
 
 async def _post(app: FastAPI, body: bytes, query: bytes) -> None:
@@ -140,18 +143,15 @@ async def _post(app: FastAPI, body: bytes, query: bytes) -> None:
 
 def application(arena: Arena, body: bytes) -> dict[str, float]:
     """The front's part above HTTP: middlewares, route, slots, JSON."""
-    app = create_app(arena, 0)
-    client = EngineClient(arena, 0)
-    client._links = [_InstantLink(arena, 0, client.meter, lambda _: None)]
-    app.state.service = Service(client, arena.deployment.settings, _NoDecoder())  # type: ignore[arg-type]
+    front = Arena.attach(arena.fd, Role("front"))
+    app = create_app(FrontProcess(front, 1, lambda _: None))
+    engines = _InstantEngines(front)
+    classifier = Classifier(engines, front.deployment.settings, _NoDecoder())  # type: ignore[arg-type]  # as much as is used
+    app.state.service = Service(front, engines, classifier)
     loop = asyncio.new_event_loop()
     try:
-        # FastAPI takes the last of a repeated parameter; the direct way leaves it to FastAPI.
         return {
-            f"front: application{note}": best_us(
-                lambda query=query: loop.run_until_complete(_post(app, body, query))  # type: ignore[misc]
-            )
-            for note, query in (("", b""), (", FastAPI's way", b"top_k=5&top_k=5"))
+            "front: application": best_us(lambda: loop.run_until_complete(_post(app, body, b"")))
         }
     finally:
         loop.close()
@@ -159,34 +159,23 @@ def application(arena: Arena, body: bytes) -> dict[str, float]:
 
 def engine(arena: Arena) -> dict[str, float]:
     """The engine's part, without the network: batches, answers, records, statistics."""
-    manifest = arena.deployment.manifests[0]
-    predictor = NullPredictor(
-        manifest,
-        GSoPResNet(manifest.config),
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        max_batch=32,
-    )
-    sockets = [*socket.socketpair(), *socket.socketpair()]
-    mine, theirs, listener, lifeline = sockets
-    worker, peer, numbers = (
-        Worker(arena, 0, [predictor], listener, lifeline),
-        Peer(mine),
-        itertools.count(1),
-    )
-    fields = arena.fields
-    fields["deadline"][:] = np.iinfo(np.int64).max
+    hand = Arena.attach(arena.fd, Role("engine"))
+    front = FrontSlots(Arena.attach(arena.fd, Role("front")))
+    backend = NullBackend.open(Path(), arena.deployment.manifests[0], Place(max_batch=32))
+    listener, lifeline, mine, theirs = (*socket.socketpair(), *socket.socketpair())
+    inbox = Inbox(listener, lifeline)
+    worker, peer = Worker(hand, EngineBoard(hand, 1), [backend], inbox), Peer(mine)
+    slots = [front.hold(0, 0) for _ in range(32)]
 
     def batch(size: int) -> None:
-        for slot in range(size):
-            ticket = next(numbers)
-            fields["ticket"][slot], fields["id"][slot] = ticket, b"%d" % ticket
-            worker._queue.append(Job(peer, slot, ticket, alone=False))
-        chosen = worker._next_batch()
-        if chosen is None:
-            raise RuntimeError("the engine found nothing to do")
-        worker._launch(*chosen)
-        worker._finish(worker._flying.popleft())
+        now = time.monotonic_ns()
+        for slot in slots[:size]:
+            front.renew(slot.number)
+            ticket = front.submit(
+                slot.number, id=f"{now}-{slot.number}", top_k=5, deadline=2 * now, submitted=now
+            )
+            worker.take(Received(peer, Message(Kind.INFER, slot.number, ticket)))
+        worker.work()
         theirs.recv(1 << 16)
 
     try:
@@ -195,7 +184,8 @@ def engine(arena: Arena) -> dict[str, float]:
             for size in (1, 8, 32)
         }
     finally:
-        for end in sockets:
+        inbox.__exit__()
+        for end in (listener, lifeline, mine, theirs):
             end.close()
 
 
@@ -231,7 +221,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if not ALLOCATOR.keys() <= os.environ.keys():  # as the helpers have it; read when Python starts
-        os.execve(sys.executable, sys.orig_argv, os.environ | ALLOCATOR)  # noqa: S606  # ourselves
+    keep_freed_blocks(KEPT_BYTES)  # as decoders do
     torch.set_num_threads(1)
     main()

@@ -20,8 +20,11 @@ from benchmarks.processes import MARK, CpuMeter, members, pss_bytes
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / ".peers"
-ROLES = ("gsop.api.http.front", "gsop.serving.decoder", "gsop.processes.nursery", "gsop serve")
-"""The processes of this service, by what is in their command lines; the last is the supervisor."""
+ROLES = ("front", "decoder", "engine", "others")
+"""The processes of this service; the others are the supervisor and its nurseries."""
+
+OLD_ROLES = {"app.api.front": "front", "app.decoder": "decoder", "app.engine": "engine"}
+"""The same by their command lines, in releases before 0.2, whose package was called app."""
 
 START_SECONDS = 120.0
 PROBE_SECONDS = 2.0
@@ -38,6 +41,7 @@ class Kind:
         path: that is posted to; ``{model}`` is replaced.
         headers: of a request, besides its length.
         environment: variables that set it up.
+        null_environment: more of them, for the model ``null``.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Kind:
     path: str = "/predict"
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "image/jpeg"})
     environment: Mapping[str, str] = field(default_factory=dict)
+    null_environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def _ours(model: str, store: Path, port: int) -> list[str]:
@@ -52,6 +57,19 @@ def _ours(model: str, store: Path, port: int) -> list[str]:
         *(sys.executable, "-m", "gsop", "serve", "--port", str(port)),
         *("--model-store", str(store)),
     ]
+
+
+def _before_0_2(model: str, store: Path, port: int) -> list[str]:
+    return [part if part != "gsop" else "app" for part in _ours(model, store, port)]
+
+
+def checkout(folder: Path) -> Kind:
+    """This service as another checkout has it."""
+    environment = {"GSOP_DEVICE": "cpu"}
+    if (folder / "app" / "gsop").is_dir():
+        return Kind(folder.name, _ours, environment=environment)
+    old_null = {"GSOP_BACKEND": "benchmarks.null:NullPredictor"}
+    return Kind(folder.name, _before_0_2, environment=environment, null_environment=old_null)
 
 
 def ours(name: str = "gsop", **settings: str) -> Kind:
@@ -106,9 +124,10 @@ class Server:
             **{k: v for k, v in os.environ.items() if not k.startswith("GSOP_")},
             "GSOP_MODELS": model,
             "GSOP_BACKEND": models.backend_of(model),
-            "PYTHONPATH": str(root),
+            "PYTHONPATH": os.pathsep.join([str(root / "app"), str(root)]),
             MARK: self.mark,
             **kind.environment,
+            **(kind.null_environment if model == "null" else {}),
         }
         self.ready_seconds = 0.0
 
@@ -195,8 +214,7 @@ class Server:
         """CPU seconds of this service's processes so far, by :data:`ROLES`."""
         found = dict.fromkeys(ROLES, 0.0)
         for pid, stat in members(self.pid, self.mark).items():
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            found[next((role for role in ROLES if role in command), ROLES[-1])] += stat.seconds
+            found[role_of(pid)] += stat.seconds
         return found
 
     def memory_bytes(self) -> int:
@@ -217,3 +235,12 @@ class Server:
                 return
             time.sleep(0.02)
         raise RuntimeError(f"{self.kind.name} does not answer: {answer!r}\n{self.log()}")
+
+
+def role_of(pid: int) -> str:
+    """Which of :data:`ROLES` a process of this service is."""
+    name = Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("gsop-").partition("-")[0]
+    if name in ROLES:
+        return name
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return next((role for mark, role in OLD_ROLES.items() if mark in command), ROLES[-1])

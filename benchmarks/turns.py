@@ -19,7 +19,7 @@ from statistics import median
 
 from benchmarks import bodies, closed_loop, models
 from benchmarks.serve import save
-from benchmarks.servers import ROLES, Server, ours
+from benchmarks.servers import ROLES, Server, checkout, ours
 from benchmarks.summary import figure, markdown
 
 
@@ -68,7 +68,7 @@ def start(name: str, model: str, store: Path, body: bytes) -> Server:
     """The server of a way; not running yet."""
     folder = Path(name)
     if name != "." and folder.is_dir():
-        return Server(ours(), model, store, body, folder.resolve())
+        return Server(checkout(folder.resolve()), model, store, body, folder.resolve())
     settings = {} if name == "." else dict(pair.split("=", 1) for pair in name.split(","))
     return Server(ours(**settings), model, store, body)
 

@@ -97,6 +97,8 @@ class Server:
         quiet = {"device": "cpu", "torch_threads": 1, "fronts": 1} | settings
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GSOP_")},
+            # Where processes of the service find the tests' own backends.
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             **{f"GSOP_{name.upper()}": str(value) for name, value in quiet.items()},
         }
         self.log: list[str] = []
@@ -184,12 +186,12 @@ class Server:
         )
 
     def descendants(self) -> dict[int, str]:
-        """Pid and command line of every process below the server's."""
+        """Pid and name of every process below the server's."""
         return descendants(self.process.pid)
 
     def child(self, name: str) -> int:
-        """Pid of the one child whose command line or name holds ``name``."""
-        (pid,) = [pid for pid, command in self.descendants().items() if name in command]
+        """Pid of the one process of that name."""
+        (pid,) = [pid for pid, its_name in self.descendants().items() if its_name == name]
         return pid
 
     def engine(self, number: int = 0) -> int:
@@ -198,24 +200,22 @@ class Server:
 
 
 def descendants(root: int) -> dict[int, str]:
-    """Pid and command line of every process below ``root``."""
-    parents, commands = {}, {}
+    """Pid and name of every process below ``root``."""
+    parents, names = {}, {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             stat = (entry / "stat").read_text()
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            command += (entry / "comm").read_text().strip()  # what a forked process calls itself
         except (FileNotFoundError, ProcessLookupError):
             continue
         pid = int(entry.name)
         parents[pid] = int(stat.rpartition(")")[2].split()[1])
-        commands[pid] = command
+        names[pid] = stat.partition("(")[2].rpartition(")")[0]
     below = {root}
     while more := {pid for pid, parent in parents.items() if parent in below} - below:
         below |= more
-    return {pid: commands[pid] for pid in below - {root}}
+    return {pid: names[pid] for pid in below - {root}}
 
 
 async def send_all(

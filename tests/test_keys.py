@@ -6,7 +6,7 @@ import pytest
 
 from gsop.__main__ import main
 from gsop.errors import ConfigError
-from gsop.keys import PREFIX, ApiKey, Scope, make_key, recognise
+from gsop.keys import PREFIX, ApiKey, KeyScope, make_key, recognise
 from gsop.settings import Settings
 
 
@@ -54,7 +54,7 @@ def test_entries_come_from_the_environment_and_from_a_file(
     settings = Settings.load()
     assert settings.api_keys == (shop, audit)
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
-    assert audit.scopes == {Scope.PREDICT, Scope.ADMIN}
+    assert audit.scopes == {KeyScope.PREDICT, KeyScope.ADMIN}
 
 
 @pytest.mark.parametrize("content", [None, "# nothing yet\n"])
@@ -74,7 +74,7 @@ def test_two_entries_of_one_name_are_refused() -> None:
 
 def test_two_entries_of_one_key_are_refused() -> None:
     _, entry = make_key("shop", ["predict"])
-    other = entry.model_copy(update={"name": "audit", "scopes": frozenset({Scope.ADMIN})})
+    other = entry.model_copy(update={"name": "audit", "scopes": frozenset({KeyScope.ADMIN})})
     with pytest.raises(ConfigError, match="same key"):
         Settings.load(api_keys=f"{entry},{other}")
 

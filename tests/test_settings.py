@@ -70,15 +70,6 @@ def test_a_front_has_a_decoder_more_than_processors(
     assert Settings.load(decoders=1).decoder_count == 1
 
 
-def test_threads_follow_what_the_fronts_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gsop.settings.cpu_count", lambda: 2)
-    settings = Settings.load()
-    assert settings.torch_thread_count(0.002) == 1  # digits: the fronts need a processor
-    assert settings.torch_thread_count(0.150) == 2  # a ResNet-50: they need a hundredth of one
-    assert settings.torch_thread_count(0.0) == 1
-    assert Settings.load(torch_threads=3).torch_thread_count(0.002) == 3
-
-
 def test_the_cache_is_where_caches_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setenv("XDG_CACHE_HOME", "/srv/caches")

@@ -10,7 +10,7 @@ import gsop
 from gsop.commands.models.arguments import add_models
 from gsop.commands.options import add_device, add_quiet, add_store
 from gsop.errors import GSoPError
-from gsop.keys import Scope
+from gsop.keys import KeyScope
 from gsop.settings import Settings
 
 RECIPE_OPTIONS = (
@@ -95,7 +95,7 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scopes",
         default="predict,attention",
-        help=f"comma-separated: {', '.join(Scope)}; predict,attention if absent",
+        help=f"comma-separated: {', '.join(KeyScope)}; predict,attention if absent",
     )
     parser.add_argument("--file", type=Path, help="GSOP_API_KEYS_FILE to add the entry to")
 

@@ -10,10 +10,13 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
+
+from gsop.errors import Forbidden
 
 PREFIX = "gsop_"
 """Begins every key, so that scanners of repositories and logs can find one that leaked."""
@@ -21,7 +24,7 @@ PREFIX = "gsop_"
 _ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<scopes>[a-z+]+):(?P<sha256>[0-9a-f]{64})")
 
 
-class Scope(StrEnum):
+class KeyScope(StrEnum):
     """What a key may do."""
 
     PREDICT = "predict"
@@ -44,7 +47,7 @@ class ApiKey(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     sha256: str
 
     @classmethod
@@ -55,17 +58,52 @@ class ApiKey(BaseModel):
             ValueError: if it is none. The message does not repeat it: it may be a key, by mistake.
         """
         match = _ENTRY.fullmatch(entry.strip())
-        known = set(Scope)
+        known = set(KeyScope)
         if match is None or not (scopes := set(match["scopes"].split("+"))) <= known:
             raise ValueError(
-                f"an entry is not NAME:SCOPES:SHA256 with scopes of {'+'.join(Scope)}; "
+                f"an entry is not NAME:SCOPES:SHA256 with scopes of {'+'.join(KeyScope)}; "
                 "`gsop key` makes one"
             )
-        return cls(name=match["name"], scopes=frozenset(map(Scope, scopes)), sha256=match["sha256"])
+        return cls(
+            name=match["name"], scopes=frozenset(map(KeyScope, scopes)), sha256=match["sha256"]
+        )
 
     def __str__(self) -> str:
         """The entry that :meth:`parse` reads."""
-        return f"{self.name}:{'+'.join(s for s in Scope if s in self.scopes)}:{self.sha256}"
+        return f"{self.name}:{'+'.join(s for s in KeyScope if s in self.scopes)}:{self.sha256}"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request.
+
+    Attributes:
+        name: of the key; empty without keys.
+        number: marks what is the caller's: the key's place in the settings + 1; 0 without keys.
+        scopes: what the caller may do.
+    """
+
+    name: str
+    number: int
+    scopes: frozenset[KeyScope]
+
+    def require(self, scope: KeyScope, what: str) -> None:
+        """Check a permission that depends on more than the call.
+
+        Raises:
+            Forbidden: if the caller lacks it; ``what`` says for what it is needed.
+        """
+        if not self.scopes & {scope, KeyScope.ADMIN}:
+            raise Forbidden(f"{what} needs a key with the scope {scope}; ask the operator for one")
+
+    @property
+    def sees(self) -> int | None:
+        """The caller whose records this one may see; ``None``: everybody's."""
+        return None if KeyScope.ADMIN in self.scopes else self.number
+
+
+ANYBODY = Caller("", 0, frozenset(KeyScope))
+"""The caller where there are no keys."""
 
 
 def make_key(name: str, scopes: Sequence[str]) -> tuple[str, ApiKey]:

@@ -44,10 +44,6 @@ def torchrun_layout() -> TorchrunLayout | None:
     return TorchrunLayout(processes, machines, int(os.environ["RANK"]))
 
 
-FRONT_SECONDS = 0.0015
-"""Processor time of an image outside of the engine: HTTP, and decoding a JPEG of 50 kB."""
-
-
 class Settings(BaseSettings):
     """All settings of the service. Times are in the unit that the name ends with."""
 
@@ -93,9 +89,10 @@ class Settings(BaseSettings):
     )
     backend: str = Field(
         "torch",
-        pattern=r"^(torch|openvino|[\w.]+:\w+)$",
-        description="What computes: `torch`; `openvino` (the extra of that name; the CPU only); or "
-        "a predictor of your own as `module:Class`.",
+        pattern=r"^[\w.-]+(:[\w.]+)?$",
+        description="What computes: `torch`; `openvino` (the extra of that name; the CPU only); "
+        "`null` (nothing: for measuring); one that another package adds, by its name; or one of "
+        "your own as `module:Class`.",
     )
     cache: str = Field(
         "auto",
@@ -287,15 +284,6 @@ class Settings(BaseSettings):
             return Path.home() / ".cache" / "gsop"
         except RuntimeError:  # a user without a home
             return None
-
-    def torch_thread_count(self, image_seconds: float) -> int:
-        """Threads of an engine's forward on the CPU.
-
-        Args:
-            image_seconds: that one image takes one thread.
-        """
-        share = image_seconds / (image_seconds + FRONT_SECONDS)
-        return self.torch_threads or max(1, round(cpu_count() * share))
 
 
 def _read_entries(path: Path) -> list[str]:

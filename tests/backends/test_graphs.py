@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gsop.backends.base import Predictor
-from gsop.backends.graphs import bucket_of, buckets
+from gsop.backends.base import buckets
+from gsop.backends.graphs import bucket_of
+from gsop.backends.torch_cuda import TorchCuda
 from gsop.store.store import load
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8))
@@ -27,12 +28,12 @@ def test_a_batch_goes_into_the_smallest_bucket_that_holds_it() -> None:
 @pytest.mark.gpu
 def test_a_graph_answers_as_its_operators_do(tiny_store: Path) -> None:
     manifest, model = load(tiny_store / "tiny" / "1")
-    predictor = Predictor(
+    backend = TorchCuda(
         manifest, model, device=torch.device("cuda"), dtype=torch.float32, max_batch=6
     )
     sizes = (1, 3, 6, 2)
-    before = [predictor.submit(IMAGES[:n]).result().copy() for n in sizes]
-    predictor.warm_up()
-    after = [predictor.submit(IMAGES[:n]).result().copy() for n in sizes]
+    before = [backend.result(backend.submit(IMAGES[:n])).copy() for n in sizes]
+    backend.warm_up()
+    after = [backend.result(backend.submit(IMAGES[:n])).copy() for n in sizes]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)

@@ -14,18 +14,21 @@ import torch
 
 import gsop
 from gsop.backends import openvino
-from gsop.backends.base import Answering, Predictor, find_backend
+from gsop.backends.answering import Answering
+from gsop.backends.base import Backend, Place
 from gsop.backends.cache import Cache
-from gsop.backends.openvino import OpenVINOPredictor
-from gsop.commands.local import load_predictor
+from gsop.backends.openvino import OpenVINOBackend
+from gsop.backends.registry import find_backend
+from gsop.backends.torch_device import TorchBackend
+from gsop.commands.local import open_backend
 from gsop.errors import ConfigError
 from gsop.model.config import GSoPResNetConfig
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
+from gsop.store.manifest import read_manifest
 from gsop.store.store import load
 from tests.support import ROOT, TINY, publish_tiny
 
-CPU = torch.device("cpu")
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
 CONFIGS = {
     "article": replace(TINY, flavour="article"),
@@ -41,28 +44,26 @@ def test_it_answers_as_torch_does(tmp_path: Path, config: GSoPResNetConfig) -> N
     manifest, model = load(folder)
     exact = Answering(manifest, model.double(), torch.float64)(torch.tensor(np.stack(IMAGES)))
     errors = {}
-    for backend in (Predictor, OpenVINOPredictor):
-        manifest, model = load(folder)
-        made = backend(manifest, model, device=CPU, dtype=torch.float32, max_batch=8)
+    kinds: tuple[type[Backend[Any]], ...] = (TorchBackend, OpenVINOBackend)
+    for kind in kinds:
+        made = kind.open(folder, manifest, Place(device="cpu", max_batch=8, threads=1))
         made.warm_up()
         # Several sizes: the batch is not one that it was traced with.
-        answers = [made.submit(IMAGES[:n]).result().copy() for n in (1, 5, 3)]
-        errors[backend] = max(
+        answers = [made.result(made.submit(IMAGES[:n])).copy() for n in (1, 5, 3)]
+        errors[kind] = max(
             float(np.abs(answer - exact[: len(answer)].numpy()).max()) for answer in answers
         )
         assert np.ptp(answers[1], axis=0).max() > 1e-2, "the network does not look at its images"
     # How much of a network's answer float32 keeps depends on the network: up to 1.4e-5 is lost.
-    assert errors[Predictor] < 1e-4
-    assert errors[OpenVINOPredictor] < 3 * errors[Predictor] + 1e-6
+    assert errors[TorchBackend] < 1e-4
+    assert errors[OpenVINOBackend] < 3 * errors[TorchBackend] + 1e-6
 
 
 def start(folder: Path, cache: Path | None) -> npt.NDArray[np.float32]:
-    """The answers of a predictor that is made as an engine makes it."""
-    manifest, model = load(folder)
-    made = OpenVINOPredictor(
-        manifest, model, device=CPU, dtype=torch.float32, max_batch=8, cache=cache
-    )
-    return made.submit(IMAGES).result().copy()
+    """The answers of a backend that is opened as an engine opens it."""
+    place = Place(device="cpu", max_batch=8, threads=1, cache=cache)
+    made = OpenVINOBackend.open(folder, read_manifest(folder), place)
+    return made.result(made.submit(IMAGES)).copy()
 
 
 class Translations:
@@ -134,7 +135,7 @@ def test_an_empty_setting_keeps_nothing(
         settings = Settings.load(
             model_store=tmp_path / "store", device="cpu", backend="openvino", cache=cache
         )
-        load_predictor(settings, resolve(settings.model_store, "tiny"))
+        open_backend(settings, resolve(settings.model_store, "tiny"))
         assert len(list((tmp_path / "caches").rglob("*.cache"))) == files
         assert translations.count == count
 
@@ -188,7 +189,12 @@ def test_the_digest_of_the_code_is_of_the_networks_and_the_translation(
         return openvino._code_digest.__wrapped__()
 
     seen = {digest()}
-    for name in ("model/gsop.py", "model/resnet.py", "backends/openvino.py", "backends/base.py"):
+    for name in (
+        "model/gsop.py",
+        "model/resnet.py",
+        "backends/openvino.py",
+        "backends/answering.py",
+    ):
         with (tmp_path / "gsop" / name).open("a") as file:
             file.write("# changed")
         seen.add(digest())
@@ -197,12 +203,11 @@ def test_the_digest_of_the_code_is_of_the_networks_and_the_translation(
     assert digest() in seen
 
 
-def test_a_gpu_is_refused(tiny_store: Path) -> None:
-    manifest, model = load(tiny_store / "tiny" / "1")
+def test_a_gpu_is_refused(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    folder = tiny_store / "tiny" / "1"
     with pytest.raises(ConfigError, match=r"GSOP_DEVICE is cuda: set GSOP_DEVICE=cpu"):
-        OpenVINOPredictor(
-            manifest, model, device=torch.device("cuda"), dtype=torch.bfloat16, max_batch=1
-        )
+        OpenVINOBackend.open(folder, read_manifest(folder), Place(device="cuda"))
 
 
 def test_without_its_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

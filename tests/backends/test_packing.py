@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from gsop.backends.base import Predictor
 from gsop.backends.packing import PackedConv2d, can_pack, pack_convolutions
+from gsop.backends.torch_cpu import TorchCpu
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.folding import fold_batch_norms
 from gsop.model.resnet import GSoPOutput, GSoPResNet, Rectifier
@@ -84,9 +84,9 @@ def test_what_a_forward_does_not_reach_stays() -> None:
     assert type(model.conv) is nn.Conv2d
 
 
-def test_a_predictor_packs_what_it_answers_with(tiny_store: Path) -> None:
+def test_a_backend_packs_what_it_answers_with(tiny_store: Path) -> None:
     manifest, model = load(tiny_store / "tiny" / "1")
-    predictor = Predictor(
-        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=2
+    backend = TorchCpu(
+        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=2, threads=1
     )
-    assert any(isinstance(m, PackedConv2d) for m in predictor._answering.modules())
+    assert any(isinstance(m, PackedConv2d) for m in backend._model.modules())

@@ -240,18 +240,8 @@ def _same(some: dict[str, float], others: dict[str, float]) -> bool:
 
 
 def _processes(server: Server) -> set[int]:
-    """All but decoding helpers, which may come and go: nurseries are children of fronts."""
-    below = server.descendants()
-    fronts = {pid for pid, command in below.items() if "gsop.api.http.front" in command}
-    return {
-        pid
-        for pid, command in below.items()
-        if "gsop.serving.decoder" not in command or _parent(pid) in fronts
-    }
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    """All but decoders, which may come and go."""
+    return {pid for pid, name in server.descendants().items() if name != "gsop-decoder"}
 
 
 def _memory(server: Server) -> int:

@@ -164,7 +164,7 @@ def engine_of(server: Server) -> int | None:
 def fronts_of(server: Server) -> list[int]:
     """Pids of the fronts, the oldest first."""
     below = server.descendants()
-    return sorted(pid for pid, command in below.items() if "gsop.api.http.front" in command)
+    return sorted(pid for pid, command in below.items() if "gsop-front" in command)
 
 
 def serving(server: Server) -> int | None:

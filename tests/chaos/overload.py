@@ -13,7 +13,7 @@ from tests.chaos.clients import Load, Question, questions, where
 from tests.chaos.deaths import check_at_rest
 from tests.chaos.memory import resident_bytes
 from tests.chaos.report import Report
-from tests.predictors import SLOW_SECONDS
+from tests.failing_backends import SLOW_SECONDS
 from tests.support import Server, eventually, random_pngs
 
 TIMES = 10
@@ -37,7 +37,7 @@ def overload(store: Path, seconds: float) -> Report:
     """Offered ten times its capacity, the service does what it can and refuses the rest at once."""
     report = Report()
     # A batch of one takes a fixed time: the device's capacity does not depend on the machine.
-    settings = {"backend": "tests.predictors:Slow", "max_batch": 1, "slots": SLOTS}
+    settings = {"backend": "tests.failing_backends:Slow", "max_batch": 1, "slots": SLOTS}
     with Server(store, models="tiny", **settings) as server:
         asked = questions(server.wait_ready(), random_pngs(8))
         capacity = measure_capacity(server, asked, max(2.0, seconds / 10))

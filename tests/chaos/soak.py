@@ -110,9 +110,9 @@ def role(command: str) -> str:
     """What a process is, for people."""
     names = {
         "gsop-engine": "engine",
-        "gsop.processes.nursery": "nursery",
-        "gsop.api.http.front": "front",
-        "gsop.serving.decoder": "decoder",
+        "gsop-nursery": "nursery",
+        "gsop-front": "front",
+        "gsop-decoder": "decoder",
     }
     return next((name for mark, name in names.items() if mark in command), "supervisor")
 

@@ -1,6 +1,5 @@
 """The engine's loop, in a thread, spoken to over its own socket."""
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,268 +8,260 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import torch
 
-from gsop.arena.counters import COUNTERS
-from gsop.arena.layout import Arena, Deployment, Outcome
-from gsop.arena.messages import Decoder, Kind, address_prefix, connect, encode, listen
-from gsop.backends.base import Pending, Predictor
-from gsop.engine.pace import Pace
+from gsop.arena.board import Board, EngineBoard, SupervisorBoard
+from gsop.arena.deployment import Deployment
+from gsop.arena.layout import Arena, Role
+from gsop.arena.messages import Decoder, Kind, Message, address_prefix, connect, encode, listen
+from gsop.arena.slot import Finished, FrontSlots, Slot
+from gsop.arena.states import Outcome
+from gsop.backends.base import OutOfMemory, Pixels, Place, Values
+from gsop.backends.null import NullBackend
+from gsop.engine.inbox import Inbox
 from gsop.engine.worker import Worker
+from gsop.processes.lifeline import make_lifeline
 from gsop.settings import Settings
-from gsop.store.catalog import resolve
-from gsop.store.store import load
+from tests.arena.conftest import manifest
+from tests.support import eventually
 
 FAR = time.monotonic_ns() + 10**12
+MANIFEST = manifest()
 
 
-class InterruptedPredictor(Predictor):
-    """The real one, with a moment in each batch at which a test can do what a front might."""
-
-    meanwhile: Callable[[], None] = staticmethod(lambda: None)
-
-    def submit(self, images: Sequence[npt.NDArray[np.uint8]]) -> Pending:
-        self.meanwhile()
-        return super().submit(images)
-
-
-@pytest.fixture
-def arena(tiny_store: Path) -> Iterator[Arena]:
-    settings = Settings.load(models="tiny", slots=4, fronts=1, device="cpu", attention_records=2)
-    arena = Arena.create(
-        Deployment(
-            settings=settings,
-            manifests=(resolve(tiny_store, "tiny"),),
-            address=address_prefix(f"worker-{time.monotonic_ns()}", "."),
-            counters=COUNTERS,
-        )
-    )
-    yield arena
-    arena.close()
-
-
-@pytest.fixture
-def predictor(tiny_store: Path) -> InterruptedPredictor:
-    manifest, model = load(tiny_store / "tiny" / "1")
-    return InterruptedPredictor(
-        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=4
-    )
-
-
-@contextmanager
-def running(arena: Arena, predictor: Predictor) -> Iterator[tuple[Worker, socket.socket]]:
-    address = arena.deployment.engine_address(0)
-    here, there = socket.socketpair()
-    with listen(address) as listener, here, there:
-        worker = Worker(arena, 0, [predictor], listener, there)
-        thread = threading.Thread(target=worker.run)
-        thread.start()
-        with connect(address) as front:
-            front.settimeout(20)
-            yield worker, front
-        here.close()
-        thread.join(20)
-        assert not thread.is_alive()
-
-
-def hold(arena: Arena, slot: int, ticket: int, id_: str) -> None:
-    """What a front writes for a request."""
-    fields = arena.slots
-    fields["ticket"][slot] = ticket
-    fields["id"][slot], fields["top_k"][slot] = id_.encode(), 1
-    fields["deadline"][slot], fields["submitted"][slot] = FAR, time.monotonic_ns()
-
-
-def infer(front: socket.socket, slot: int, ticket: int) -> None:
-    front.sendall(encode(Kind.INFER, slot, ticket))
-    decoder = Decoder()
-    while not any(m.ticket == ticket for m in decoder.feed(front.recv(4096))):
-        pass
-
-
-def test_an_answer_is_remembered_under_its_id(
-    arena: Arena, predictor: InterruptedPredictor
-) -> None:
-    with running(arena, predictor) as (worker, front):
-        hold(arena, 0, 1, "first")
-        infer(front, 0, 1)
-    kept = worker.memories[0].record("first")
-    assert kept is not None
-    np.testing.assert_array_equal(kept.values, arena.outputs[0, : len(kept.values)])
-
-
-def test_a_slot_that_changes_hands_in_a_batch_is_not_remembered(
-    arena: Arena, predictor: InterruptedPredictor
-) -> None:
-    """Its client left, and the slot's next request must not be given its gates."""
-    with running(arena, predictor) as (worker, front):
-        hold(arena, 0, 1, "left")
-        predictor.meanwhile = lambda: hold(arena, 0, 2, "next")
-        infer(front, 0, 1)
-        predictor.meanwhile = lambda: None
-        infer(front, 0, 2)
-        for ticket in (3, 4, 5):  # more than are kept
-            hold(arena, 0, ticket, f"later {ticket}")
-            infer(front, 0, ticket)
-    memory = worker.memories[0]
-    assert memory.statistics().samples == 4
-    assert [record.id for record in memory.recent(9)] == ["later 5", "later 4"]
-
-
-def test_a_batch_is_expected_to_take_what_such_batches_took() -> None:
-    pace = Pace(16)
-    assert pace.expect(16) == 0
-    pace.learn(2, 1000)
-    assert (pace.expect(1), pace.expect(3), pace.expect(16)) == (0, 1000, 1000)
-    pace.learn(16, 5000)
-    pace.learn(3, 2000)
-    assert (pace.expect(2), pace.expect(16)) == (1300, 5000)
-
-
-def wait_for(front: socket.socket, tickets: set[int]) -> None:
-    decoder = Decoder()
-    while tickets:
-        tickets -= {message.ticket for message in decoder.feed(front.recv(4096))}
-
-
-def test_what_would_be_late_is_not_begun(arena: Arena, predictor: InterruptedPredictor) -> None:
-    taken: list[int] = []
-
-    def crawl() -> None:
-        taken.append(1)
-        time.sleep(0.2)
-
-    with running(arena, predictor) as (_, front):
-        predictor.meanwhile = crawl
-        hold(arena, 0, 1, "one")
-        infer(front, 0, 1)  # from which the engine learns how long it takes
-        sent = threading.Event()
-
-        def crawl_while_others_come() -> None:
-            hold(arena, 1, 2, "hopeless")
-            arena.slots["deadline"][1] = time.monotonic_ns() + 300_000_000  # 200 ms are gone then
-            hold(arena, 2, 3, "patient")
-            front.sendall(encode(Kind.INFER, 1, 2) + encode(Kind.INFER, 2, 3))
-            predictor.meanwhile = crawl
-            crawl()
-            sent.set()
-
-        predictor.meanwhile = crawl_while_others_come
-        hold(arena, 0, 4, "another")
-        front.sendall(encode(Kind.INFER, 0, 4))
-        wait_for(front, {2, 3, 4})
-        assert sent.is_set()
-    assert arena.slots["outcome"][:3].tolist() == [Outcome.OK, Outcome.EXPIRED, Outcome.OK]
-    assert arena.slots["running"][1] == 0
-    assert len(taken) == 3
-
-
-def test_the_last_that_waits_is_tried_however_long_it_is_expected_to_take(
-    arena: Arena, predictor: InterruptedPredictor
-) -> None:
-    with running(arena, predictor) as (_, front):
-        predictor.meanwhile = lambda: time.sleep(1)
-        hold(arena, 0, 1, "stalled")
-        infer(front, 0, 1)
-        predictor.meanwhile = lambda: None
-        hold(arena, 1, 2, "in a hurry")
-        arena.slots["deadline"][1] = time.monotonic_ns() + 900_000_000  # less than it took before
-        infer(front, 1, 2)
-    assert arena.slots["outcome"][1] == Outcome.OK
-
-
-class TwoAtOnce(InterruptedPredictor):
-    """As on a GPU: one batch may be sent while another is computed."""
+class Seen(NullBackend):
+    """Answers each image with its first pixel, and lets a test do in between what a front might."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.depth = 2
-        self._images = self._images.repeat(2, 1, 1, 1, 1)
-        self._values = self._values.repeat(2, 1, 1)
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.fits = self.max_batch
+        self.batches: list[int] = []
+        self.shrunk: list[int] = []
+
+    def submit(self, images: Sequence[Pixels]) -> int:
+        if len(images) > self.fits:
+            raise OutOfMemory("there is no room")
+        self.batches.append(len(images))
+        self._values = np.array([[image[0, 0, 0], 1] for image in images], np.float32)
+        self.meanwhile()
+        return len(images)
+
+    def result(self, pending: int) -> Values:
+        return self._values
+
+    def shrink(self, most: int) -> None:
+        super().shrink(most)
+        self.shrunk.append(most)
 
 
-def test_what_is_retried_alone_is_alone_on_the_device(arena: Arena, tiny_store: Path) -> None:
-    manifest, model = load(tiny_store / "tiny" / "1")
-    predictor = TwoAtOnce(
-        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=4
-    )
-    begun_beside: list[int] = []
-    with running(arena, predictor) as (worker, front):
-        predictor.meanwhile = lambda: begun_beside.append(len(worker._flying))
-        for slot in range(4):
-            hold(arena, slot, slot + 1, str(slot))
-        front.sendall(
-            encode(Kind.INFER, 0, 1)
-            + encode(Kind.INFER_ALONE, 1, 2)
-            + encode(Kind.INFER_ALONE, 2, 3)
-            + encode(Kind.INFER, 3, 4)
-        )
-        wait_for(front, {1, 2, 3, 4})
-    assert begun_beside == [0, 0, 0]
+class Service:
+    """A front's hand on the slots, and an engine that runs in a thread."""
 
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.supervisor = SupervisorBoard(arena)
+        self.board = Board(arena)
+        self.slots = FrontSlots(Arena.attach(arena.fd, Role("front")))
+        place = Place(max_batch=4)
+        self.backend = Seen.open(Path(), MANIFEST, place)
+        self.decoder = Decoder()
 
-class SlowPredictor(Predictor):
-    """Takes 10 ms for a batch and 5 ms for each of its images."""
+    def ask(self, value: int, *, id_: str = "an id", deadline: int = FAR) -> tuple[Slot, int]:
+        """Hold and submit an image whose pixels are all ``value``."""
+        slot = self.slots.hold(0, 0)
+        slot.pixels[:] = value
+        now = time.monotonic_ns()
+        ticket = self.slots.submit(slot.number, id=id_, top_k=1, deadline=deadline, submitted=now)
+        return slot, ticket
 
-    def submit(self, images: Sequence[npt.NDArray[np.uint8]]) -> Pending:
-        time.sleep(0.010 + 0.005 * len(images))
-        return super().submit(images)
+    def send(self, *asked: tuple[Slot, int], kind: Kind = Kind.INFER) -> None:
+        self.front.sendall(b"".join(encode(kind, slot.number, ticket) for slot, ticket in asked))
+
+    def hear(self, count: int) -> list[Message]:
+        """The next messages."""
+        heard: list[Message] = []
+        while len(heard) < count:
+            heard += self.decoder.feed(self.front.recv(4096))
+        return heard
+
+    def answer(self, value: int, **options: Any) -> Finished:
+        """One image all the way."""
+        slot, ticket = self.ask(value, **options)
+        self.send((slot, ticket))
+        (message,) = self.hear(1)
+        assert (message.kind, message.number, message.ticket) == (Kind.DONE, slot.number, ticket)
+        assert self.slots.is_done(slot.number, ticket, 0)
+        found = self.slots.read(slot, 0)
+        self.slots.release(slot)
+        return found
+
+    @contextmanager
+    def running(self) -> Iterator[Worker]:
+        lifeline, its_end = make_lifeline()
+        arena = Arena.attach(self.arena.fd, Role("engine"))
+        address = arena.deployment.engine_address(0)
+        with listen(address) as listener, lifeline, its_end, Inbox(listener, its_end) as inbox:
+            worker = Worker(arena, EngineBoard(arena, 1), [self.backend], inbox)
+            thread = threading.Thread(target=worker.run)
+            thread.start()
+            with connect(address) as self.front:
+                self.front.settimeout(20)
+                yield worker
+            lifeline.close()
+            thread.join(20)
+            assert not thread.is_alive(), "it leaves with its lifeline"
 
 
 @pytest.fixture
-def arena_with_target(tiny_store: Path) -> Iterator[Arena]:
-    """Of a service whose requests should take 100 ms."""
-    settings = Settings.load(models="tiny", slots=32, fronts=1, device="cpu", target_latency_ms=100)
-    arena = Arena.create(
-        Deployment(
-            settings=settings,
-            manifests=(resolve(tiny_store, "tiny"),),
-            address=address_prefix(f"worker-{time.monotonic_ns()}", "."),
-            counters=COUNTERS,
-        )
+def service() -> Iterator[Service]:
+    settings = Settings.load(models="tiny", slots=4, fronts=1, device="cpu", attention_records=2)
+    deployment = Deployment(
+        settings=settings,
+        manifests=(MANIFEST,),
+        address=address_prefix(f"worker-{time.monotonic_ns()}", "."),
     )
-    yield arena
+    arena = Arena.create(deployment)
+    yield Service(arena)
     arena.close()
 
 
-def slow_predictor(tiny_store: Path) -> SlowPredictor:
-    manifest, model = load(tiny_store / "tiny" / "1")
-    return SlowPredictor(
-        manifest, model, device=torch.device("cpu"), dtype=torch.float32, max_batch=16
-    )
+def test_an_answer_is_handed_out_and_remembered_under_its_id(service: Service) -> None:
+    with service.running() as worker:
+        found = service.answer(7, id_="first")
+    assert found.outcome == Outcome.OK
+    np.testing.assert_array_equal(found.values, [7, 1])
+    kept = worker.memories[0].record("first")
+    assert kept is not None
+    np.testing.assert_array_equal(kept.values, found.values)
 
 
-def infer_together(arena: Arena, front: socket.socket, tickets: range, waited: float = 0) -> None:
-    """Send one image for each ticket at once, submitted so many seconds ago; wait for them."""
-    for slot, ticket in enumerate(tickets):
-        hold(arena, slot, ticket, str(ticket))
-        arena.slots["submitted"][slot] -= int(waited * 1e9)
-    front.sendall(b"".join(encode(Kind.INFER, slot, t) for slot, t in enumerate(tickets)))
-    wait_for(front, set(tickets))
+def test_what_waits_goes_in_one_batch_and_each_gets_its_own(service: Service) -> None:
+    with service.running():
+        asked: list[tuple[Slot, int]] = []
+
+        def others_come() -> None:
+            service.backend.meanwhile = lambda: None
+            asked.extend(service.ask(value) for value in (11, 12, 13))
+            service.send(*asked)
+
+        service.backend.meanwhile = others_come
+        first = service.ask(10)
+        service.send(first)
+        service.hear(4)
+        found = [service.slots.read(slot, 0) for slot, _ in (first, *asked)]
+    assert service.backend.batches == [1, 3]
+    assert [(answer.values[0], answer.batch) for answer in found] == [
+        (10, 1),
+        (11, 3),
+        (12, 3),
+        (13, 3),
+    ]
 
 
-def test_a_target_latency_bounds_batches_by_what_they_cost(
-    tiny_store: Path, arena_with_target: Arena
+def test_a_slot_that_changes_hands_in_a_batch_is_not_remembered(service: Service) -> None:
+    """Its client left, and the slot's next request must not be given its gates."""
+    with service.running() as worker:
+        slot, ticket = service.ask(1, id_="left")
+        following: list[tuple[Slot, int]] = []
+
+        def leave() -> None:
+            service.backend.meanwhile = lambda: None
+            service.slots.release(slot)
+            while not following or following[-1][0].number != slot.number:
+                following.append(service.ask(2, id_="next"))
+
+        service.backend.meanwhile = leave
+        service.send((slot, ticket))
+        service.hear(1)
+        service.send(following[-1])
+        service.hear(1)
+    memory = worker.memories[0]
+    assert memory.statistics().samples == 1
+    assert [record.id for record in memory.recent(9)] == ["next"]
+
+
+def test_what_was_given_up_never_reaches_the_device(service: Service) -> None:
+    with service.running():
+        slot, ticket = service.ask(1)
+        service.slots.release(slot)
+        service.send((slot, ticket))
+        service.answer(2)
+    assert service.backend.batches == [1]
+
+
+def test_what_has_expired_is_refused_at_once(service: Service) -> None:
+    with service.running():
+        found = service.answer(1, deadline=time.monotonic_ns() - 1)
+    assert found.outcome == Outcome.EXPIRED
+    assert service.backend.batches == []
+
+
+def test_the_slots_of_a_front_that_is_gone_are_passed_over(service: Service) -> None:
+    service.backend.max_batch = 1
+    with service.running():
+        other = connect(service.arena.deployment.engine_address(0))
+        hanging = service.ask(3)
+        first, second = service.ask(1), service.ask(2)
+
+        def it_dies() -> None:
+            service.backend.meanwhile = lambda: None
+            other.sendall(encode(Kind.INFER, hanging[0].number, hanging[1]))
+            other.close()
+
+        service.backend.meanwhile = it_dies
+        service.send(first, second)
+        service.hear(2)
+        service.answer(4)
+    assert service.backend.batches == [1, 1, 1]
+    assert not service.slots.has_begun(hanging[0].number, hanging[1], 0)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(service: Service) -> None:
+    service.backend.fits = 1
+    with service.running():
+        asked = [service.ask(value) for value in range(4)]
+        service.send(*asked)
+        service.hear(4)
+        found = [service.slots.read(slot, 0) for slot, _ in asked]
+        assert all(not service.slots.has_begun(s.number, t + 1, 0) for s, t in asked)
+    assert [answer.values[0] for answer in found] == [0, 1, 2, 3]
+    assert service.backend.batches == [1] * 4
+    assert service.backend.shrunk[-1] == 1
+    assert service.board.engine(0).batch_limit == 1
+
+
+def test_an_image_that_does_not_fit_alone_is_given_up(service: Service) -> None:
+    service.backend.fits = 0
+    with service.running():
+        assert service.answer(1).outcome == Outcome.OUT_OF_MEMORY
+        service.backend.fits = 4
+        assert service.answer(2).outcome == Outcome.OK
+
+
+def test_it_shows_what_it_is_doing(service: Service) -> None:
+    since: list[int] = []
+    service.backend.meanwhile = lambda: since.append(service.board.engine(0).busy_since)
+    with service.running():
+        before = service.board.engine(0).beat
+        for value in range(3):
+            service.answer(value)
+        time.sleep(0.01)
+        service.answer(9)
+    status = service.board.engine(0)  # the books are kept after the answer is out
+    assert all(since)
+    assert status.busy_since == 0
+    assert status.beat > before
+    assert status.image_seconds > 0
+
+
+def test_answers_of_another_number_than_the_images_end_the_engine(
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arena = arena_with_target
-    with running(arena, slow_predictor(tiny_store)) as (_, front):
-        for size, first in ((1, 1), (1, 2), (2, 3), (2, 5), (4, 7), (4, 11)):  # costs become known
-            infer_together(arena, front, range(first, first + size))
-        infer_together(arena, front, range(20, 30))
-    # Half the target is a batch's: 10 + 5·8 ms, less what this machine adds.
-    sizes = arena.slots["batch"][:10]
-    assert 2 <= sizes.max() <= 8
-    assert arena.engines[0]["image_seconds"] >= 0.004
-
-
-def test_where_the_target_is_lost_large_batches_catch_up(
-    tiny_store: Path, arena_with_target: Arena
-) -> None:
-    arena = arena_with_target
-    with running(arena, slow_predictor(tiny_store)) as (_, front):
-        for size, first in ((1, 1), (1, 2), (2, 3), (2, 5), (4, 7), (4, 11)):
-            infer_together(arena, front, range(first, first + size))
-        infer_together(arena, front, range(20, 36), waited=0.2)
-    assert set(arena.slots["batch"][:16].tolist()) == {16}
+    failures: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda fault: failures.append(fault.exc_value))
+    monkeypatch.setattr(Seen, "result", lambda self, pending: np.zeros((9, 2), "f4"))
+    with service.running():
+        service.send(service.ask(1))
+        failure = eventually(lambda: failures and failures[0])
+    assert "1 images went in, 9 answers came out" in str(failure)

@@ -13,10 +13,11 @@ from typing import Any
 
 from starlette.requests import Request
 
-from gsop.api.http.bodies import BodyMemory, read_images
+from gsop.api.http.bodies import read_images
 from gsop.api.http.negotiation import choose
 from gsop.errors import ImageTooLarge, InvalidImage, NotAcceptable, RequestError
 from gsop.images import decode
+from gsop.serving.classify import BodyMemory
 from tests.chaos.shots import FORM, form, good_images
 from tests.imagery import bombs, encode, exif, input_spec, not_images, picture, ycck_jpeg
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from gsop.gates.memory import BLOCK, GateMemory, GateStatistics, split_gates
+from gsop.gates.answers import AnswerLayout
+from gsop.gates.memory import BLOCK, GateMemory
 from gsop.gates.queries import RecordQuery, StatisticsQuery, answer, ask
 from gsop.model.config import GateSpec
 
@@ -12,38 +13,13 @@ def gates(count: int, size: int = 6) -> np.ndarray[tuple[int, int], np.dtype[np.
     return GENERATOR.uniform(0, 1, (count, size)).astype(np.float32)
 
 
-def test_statistics_match_numpy_however_they_arrive() -> None:
-    values = gates(50)
-    seen = GateStatistics.empty(6)
-    for part in np.split(values, [1, 4, 20]):
-        seen.add(part)
-    assert seen.samples == 50
-    np.testing.assert_allclose(seen.mean, values.mean(axis=0, dtype=np.float64))
-    np.testing.assert_allclose(seen.std, values.std(axis=0, dtype=np.float64))
-    np.testing.assert_array_equal(seen.low, values.min(axis=0))
-    np.testing.assert_array_equal(seen.high, values.max(axis=0))
-
-
-def test_constant_gates_have_no_deviation() -> None:
-    seen = GateStatistics.empty(1)
-    for _ in range(1000):
-        seen.add(np.full((7, 1), 0.1, np.float32))
-    assert seen.std[0] == pytest.approx(0, abs=1e-7)
-
-
-def test_two_engines_count_as_one() -> None:
-    values = gates(30)
-    first, second, both = (GateStatistics.empty(6) for _ in range(3))
-    first.add(values[:10])
-    second.add(values[10:])
-    both.add(values)
-    first.merge(second)
-    assert first.samples == both.samples
-    np.testing.assert_allclose(first.sums, both.sums)
+def layout(classes: int, size: int) -> AnswerLayout:
+    labels = tuple(f"class {number}" for number in range(classes))
+    return AnswerLayout(labels, (GateSpec("layer1", "layer1.0", "channel", (size,)),))
 
 
 def test_memory_keeps_the_newest_records() -> None:
-    memory = GateMemory(classes=3, size=6, capacity=4)
+    memory = GateMemory(layout(3, 6), capacity=4)
     values = gates(6, size=9)
     for start in (0, 3):
         ids = [f"id{n}" for n in range(start, start + 3)]
@@ -58,7 +34,7 @@ def test_memory_keeps_the_newest_records() -> None:
 
 
 def test_statistics_by_class_follow_the_winner() -> None:
-    memory = GateMemory(classes=2, size=1, capacity=4)
+    memory = GateMemory(layout(2, 1), capacity=4)
     values = np.array([[0.9, 0.1, 0.25], [0.2, 0.8, 0.5], [0.7, 0.3, 0.75]], np.float32)
     memory.add(["a", "b", "c"], [1, 1, 1], values)
     assert memory.statistics(0).samples == 2
@@ -68,7 +44,7 @@ def test_statistics_by_class_follow_the_winner() -> None:
 
 
 def test_questions_come_back_as_they_were_answered() -> None:
-    memory = GateMemory(classes=2, size=3, capacity=4)
+    memory = GateMemory(layout(2, 3), capacity=4)
     values = gates(2, size=5)
     memory.add(["a", "b"], [1, 2], values)
     query = StatisticsQuery(model=0)
@@ -85,53 +61,41 @@ def test_questions_come_back_as_they_were_answered() -> None:
 
 
 def test_a_class_never_seen_has_no_samples() -> None:
-    memory = GateMemory(classes=2, size=3, capacity=4)
+    memory = GateMemory(layout(2, 3), capacity=4)
     query = StatisticsQuery(model=0, class_id=1)
     assert query.read(*answer([memory], ask(query))).samples == 0
 
 
-def test_gates_are_cut_in_their_order_and_shape() -> None:
-    specs = (
-        GateSpec("layer1", "layer1.0", "channel", (2,)),
-        GateSpec("layer1", "layer1.0", "position", (2, 3)),
-    )
-    parts = dict(split_gates(specs, np.arange(8.0)))
-    assert parts[specs[0]].tolist() == [0, 1]
-    assert parts[specs[1]].tolist() == [[2, 3, 4], [5, 6, 7]]
-    batch = dict(split_gates(specs, np.zeros((5, 8))))
-    assert batch[specs[1]].shape == (5, 2, 3)
-
-
-def test_owners_see_their_own() -> None:
-    memory = GateMemory(classes=2, size=1, capacity=4)
+def test_callers_see_their_own() -> None:
+    memory = GateMemory(layout(2, 1), capacity=4)
     values = np.array([[1, 0, x] for x in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)], np.float32)
     memory.add(list("abcdef"), [1] * 6, values, [1, 2, 1, 2, 0, 1])
     assert [record.id for record in memory.recent(9)] == ["f", "e", "d", "c"]
-    assert [record.id for record in memory.recent(9, owner=1)] == ["f", "c"]
-    assert [record.id for record in memory.recent(1, owner=2)] == ["d"]
-    assert memory.record("c", owner=1) is not None
+    assert [record.id for record in memory.recent(9, caller=1)] == ["f", "c"]
+    assert [record.id for record in memory.recent(1, caller=2)] == ["d"]
+    assert memory.record("c", caller=1) is not None
     assert memory.record("c") is not None
-    assert memory.record("c", owner=2) is None
-    assert memory.record("e", owner=2) is None
-    assert [memory.statistics(owner=i).samples for i in (1, 2, 3)] == [3, 2, 0]
-    assert memory.statistics(owner=2).high[0] == pytest.approx(0.4)
+    assert memory.record("c", caller=2) is None
+    assert memory.record("e", caller=2) is None
+    assert [memory.statistics(caller=i).samples for i in (1, 2, 3)] == [3, 2, 0]
+    assert memory.statistics(caller=2).high[0] == pytest.approx(0.4)
     assert memory.statistics().samples == 6
 
 
 @pytest.mark.parametrize("capacity", [1, 5, BLOCK, 3 * BLOCK])
 @pytest.mark.parametrize("batch", [1, 7, 2 * BLOCK + 1])
 def test_statistics_miss_nothing_whatever_the_blocks(capacity: int, batch: int) -> None:
-    memory = GateMemory(classes=3, size=6, capacity=capacity)
+    memory = GateMemory(layout(3, 6), capacity=capacity)
     values = gates(5 * BLOCK, size=9)
-    owners = [row % 3 for row in range(len(values))]
+    callers = [row % 3 for row in range(len(values))]
     for start in range(0, len(values), batch):
         rows = slice(start, start + batch)
         ids = [f"id{row}" for row in range(len(values))[rows]]
-        memory.add(ids, [1] * len(ids), values[rows], owners[rows])
+        memory.add(ids, [1] * len(ids), values[rows], callers[rows])
     assert memory.statistics().samples == len(values)
     np.testing.assert_allclose(memory.statistics().mean, values[:, 3:].mean(axis=0), rtol=1e-6)
     winners = values[:, :3].argmax(axis=1)
     for key in range(3):
         assert memory.statistics(class_id=key).samples == np.count_nonzero(winners == key)
-    assert memory.statistics(owner=2).samples == owners.count(2)
-    np.testing.assert_array_equal(memory.statistics(owner=1).low, values[1::3, 3:].min(axis=0))
+    assert memory.statistics(caller=2).samples == callers.count(2)
+    np.testing.assert_array_equal(memory.statistics(caller=1).low, values[1::3, 3:].min(axis=0))

@@ -16,18 +16,10 @@ pytestmark = [
 
 def test_fronts_decoders_and_engines_let_work_gather(digits_server: Server) -> None:
     policies: dict[str, list[tuple[int, int]]] = {}
-    for pid, command in digits_server.descendants().items():
-        role = next(
-            (
-                r
-                for r in ("gsop.api.http.front", "gsop.serving.decoder", "gsop.engine")
-                if r in command
-            ),
-            "",
-        )
+    for pid, name in digits_server.descendants().items():
         niceness = os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0)
-        policies.setdefault(role, []).append((os.sched_getscheduler(pid), niceness))
-    assert set(policies["gsop.api.http.front"]) == {(os.SCHED_BATCH, 0)}
-    # Of decoders and engines the first is the nursery, which has nothing to do under load.
-    assert (os.SCHED_BATCH, 0) in policies["gsop.engine"]
-    assert policies["gsop.serving.decoder"].count((os.SCHED_BATCH, DECODER_NICENESS)) >= 2
+        policies.setdefault(name, []).append((os.sched_getscheduler(pid), niceness))
+    assert set(policies["gsop-front-0"]) == {(os.SCHED_BATCH, 0)}
+    assert set(policies["gsop-engine-0"]) == {(os.SCHED_BATCH, 0)}
+    assert set(policies["gsop-decoder"]) == {(os.SCHED_BATCH, DECODER_NICENESS)}
+    assert len(policies["gsop-decoder"]) >= 2

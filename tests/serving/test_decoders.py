@@ -15,6 +15,8 @@ import pytest
 
 from gsop.arena.counters import Meter
 from gsop.errors import DeadlineExceeded, GSoPError, ImageTooLarge, InvalidImage
+from gsop.processes.nursery import Nursery
+from gsop.processes.orphans import Orphanage
 from gsop.serving.decoder import Plan
 from gsop.serving.decoders import Decoders
 from tests.imagery import chunk, input_spec, picture, png
@@ -23,7 +25,7 @@ from tests.support import Server, descendants, eventually, random_pngs
 pytestmark = pytest.mark.slow
 
 SECONDS = 0.5
-HOSTILE = ("-m", "tests.hostile_decoder")
+HOSTILE = "tests.hostile_decoder"
 GOOD = b"\7"
 
 
@@ -37,8 +39,15 @@ class Lost:
         self.counts[reason] += 1
 
 
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    made = Nursery([HOSTILE], os.environ | {"OPENBLAS_NUM_THREADS": "1"}, Orphanage(adopt=False))
+    yield made
+    made.close()
+
+
 @asynccontextmanager
-async def decoders(lost: Lost, count: int = 1) -> AsyncIterator[Decoders]:
+async def decoders(nursery: Nursery, lost: Lost, count: int = 1) -> AsyncIterator[Decoders]:
     plan = Plan(
         process="decoder",
         specs=(input_spec(4, 4, 4), input_spec(8, 6, 8)),
@@ -48,7 +57,8 @@ async def decoders(lost: Lost, count: int = 1) -> AsyncIterator[Decoders]:
         log_level="info",
         log_format="json",
     )
-    with Decoders(plan, count, cast("Meter", lost), HOSTILE) as made:
+    meter, entry = cast("Meter", lost), f"{HOSTILE}:main"
+    with Decoders(plan, count, meter, nursery.fork_unwatched, entry) as made:
         yield made
 
 
@@ -81,11 +91,11 @@ async def outcome(made: Decoders, data: bytes) -> int | GSoPError:
     ],
 )
 def test_a_hostile_image_is_refused_and_the_next_one_decoded(
-    data: bytes, kind: type[GSoPError], text: str, lost: dict[str, int]
+    nursery: Nursery, data: bytes, kind: type[GSoPError], text: str, lost: dict[str, int]
 ) -> None:
     async def run() -> None:
         seen = Lost()
-        async with decoders(seen) as made:
+        async with decoders(nursery, seen) as made:
             assert await decode(made, GOOD) == 7
             began = time.monotonic()
             with pytest.raises(kind, match=text):
@@ -98,10 +108,10 @@ def test_a_hostile_image_is_refused_and_the_next_one_decoded(
     asyncio.run(run())
 
 
-def test_hostile_images_among_good_ones_harm_none() -> None:
+def test_hostile_images_among_good_ones_harm_none(nursery: Nursery) -> None:
     async def run() -> None:
         seen = Lost()
-        async with decoders(seen, count=3) as made:
+        async with decoders(nursery, seen, count=3) as made:
             sent = [b"crash", b"raise", b"exit", b"sleep", *(bytes([i]) for i in range(200))]
             sent = sent[4::2] + sent[:4] + sent[5::2]
             answers = await asyncio.gather(*(outcome(made, data) for data in sent))
@@ -112,9 +122,27 @@ def test_hostile_images_among_good_ones_harm_none() -> None:
     asyncio.run(run())
 
 
-def test_deadlines_hold_while_every_decoder_hangs() -> None:
+def test_an_image_is_not_blamed_for_decoders_that_died_before_it(nursery: Nursery) -> None:
     async def run() -> None:
-        async with decoders(Lost()) as made:
+        seen = Lost()
+        async with decoders(nursery, seen, count=2) as made:
+            await asyncio.gather(decode(made, GOOD), decode(made, GOOD))
+            helpers = [pid for pid, name in made_here().items() if name == "gsop-decoder"]
+            for pid in helpers:
+                os.kill(pid, signal.SIGSTOP)
+            waiting = asyncio.ensure_future(decode(made, GOOD))
+            await asyncio.sleep(0)  # now one of them has it, and has not begun
+            for pid in helpers:
+                os.kill(pid, signal.SIGKILL)
+            assert await waiting == 7
+        assert not seen.counts
+
+    asyncio.run(run())
+
+
+def test_deadlines_hold_while_every_decoder_hangs(nursery: Nursery) -> None:
+    async def run() -> None:
+        async with decoders(nursery, Lost()) as made:
             await decode(made, GOOD)
             hung = asyncio.ensure_future(outcome(made, b"sleep"))
             await asyncio.sleep(0)
@@ -127,9 +155,9 @@ def test_deadlines_hold_while_every_decoder_hangs() -> None:
     asyncio.run(run())
 
 
-def test_who_gives_up_is_not_written_to() -> None:
+def test_who_gives_up_is_not_written_to(nursery: Nursery) -> None:
     async def run() -> None:
-        async with decoders(Lost()) as made:
+        async with decoders(nursery, Lost()) as made:
             out = np.zeros((4, 4, 3), np.uint8)
             deadline = time.monotonic_ns() + 10**10
             await decode(made, GOOD)
@@ -142,16 +170,28 @@ def test_who_gives_up_is_not_written_to() -> None:
     asyncio.run(run())
 
 
-def made_here() -> set[int]:
-    """The nursery and the helpers of this file's own; other tests' servers may be running."""
+def made_here() -> dict[int, str]:
+    """This process's nursery and decoders; other tests' servers may be running."""
+    found = descendants(os.getpid())
+    mothers = {
+        pid
+        for pid, name in found.items()
+        if name == "gsop-nursery" and parent_of(pid) == os.getpid()
+    }
     return {
-        pid for pid, command in descendants(os.getpid()).items() if HOSTILE[1] in command.split()
+        pid: name
+        for pid, name in found.items()
+        if pid in mothers or (name == "gsop-decoder" and parent_of(pid) in mothers)
     }
 
 
-def test_helpers_and_nursery_leave_with_their_front() -> None:
-    async def run() -> set[int]:
-        async with decoders(Lost(), count=2) as made:
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_decoders_leave_with_their_front_and_the_nursery_after_them(nursery: Nursery) -> None:
+    async def run() -> dict[int, str]:
+        async with decoders(nursery, Lost(), count=2) as made:
             await asyncio.gather(decode(made, GOOD), decode(made, GOOD))
             async with asyncio.timeout(30):
                 while len(made_here()) < 3:  # noqa: ASYNC110  # nobody announces a birth
@@ -159,26 +199,22 @@ def test_helpers_and_nursery_leave_with_their_front() -> None:
             return made_here()
 
     below = asyncio.run(run())
-    assert len(below) == 3
+    assert sorted(below.values()) == ["gsop-decoder", "gsop-decoder", "gsop-nursery"]
+    nursery.close()
     assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
 
 
-def test_a_killed_nursery_is_replaced() -> None:
+def test_a_killed_nursery_is_replaced(nursery: Nursery) -> None:
     async def run() -> None:
-        seen = Lost()
-        async with decoders(seen) as made:
+        async with decoders(nursery, Lost()) as made:
             await decode(made, GOOD)
-            (nursery,) = [pid for pid in made_here() if parent_of(pid) == os.getpid()]
-            os.kill(nursery, signal.SIGKILL)
+            (mother,) = [pid for pid, name in made_here().items() if name == "gsop-nursery"]
+            os.kill(mother, signal.SIGKILL)
             assert await decode(made, GOOD) == 7  # its child is an orphan, and still there
             assert isinstance(await outcome(made, b"crash"), InvalidImage)
             assert await decode(made, GOOD) == 7
 
     asyncio.run(run())
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 # ── the real decoders, in a real server ──────────────────────────────────────────────────────────
@@ -199,24 +235,22 @@ def server(tiny_store: Path) -> Iterator[Server]:
 
 def test_a_slow_image_is_refused_in_time(server: Server) -> None:
     bomb = slow_png(500_000)
-    front = server.child("gsop.api.http.front")
+    front = server.child("gsop-front-0")
     lost = server.metric("gsop_decoders_lost_total", reason="hung")
     answer = server.http.post("/predict", content=bomb, headers={"Content-Type": "image/png"})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_image")
     assert "takes more than 0.25 s" in answer.json()["detail"]
     assert server.metric("gsop_decoders_lost_total", reason="hung") == lost + 1
     assert server.predict(IMAGE)["predictions"]
-    assert server.child("gsop.api.http.front") == front
+    assert server.child("gsop-front-0") == front
 
 
 def test_killed_decoders_lose_no_request(server: Server) -> None:
-    front = server.child("gsop.api.http.front")
+    front = server.child("gsop-front-0")
     for _ in range(5):
-        for pid, command in server.descendants().items():
-            if "gsop.serving.decoder" in command and parent_of(pid) != front:
+        for pid, name in server.descendants().items():
+            if name == "gsop-decoder":
                 os.kill(pid, signal.SIGKILL)
         assert server.predict(IMAGE)["predictions"]
-    assert server.child("gsop.api.http.front") == front
-    eventually(
-        lambda: sum("gsop.serving.decoder" in c for c in server.descendants().values()) == 1 + 2
-    )
+    assert server.child("gsop-front-0") == front
+    eventually(lambda: list(server.descendants().values()).count("gsop-decoder") == 2)

@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-def buckets(max_batch: int) -> list[int]:
-    """The sizes that batches are run in, ascending: powers of two below ``max_batch``, and it."""
-    return [1 << n for n in range((max_batch - 1).bit_length())] + [max_batch]
+from gsop.backends.base import buckets
 
 
 def bucket_of(size: int, sizes: list[int]) -> int | None:

@@ -1,7 +1,7 @@
-"""A predictor that computes with OpenVINO: Intel's inference library, for CPUs only.
+"""What OpenVINO computes: Intel's inference library, for CPUs only.
 
-It answers as :class:`gsop.backends.base.Predictor` does, gates included, and fuses and lays out
-memory better than torch's own operators. ``GSOP_BACKEND=openvino``; the extra ``openvino``.
+It answers as torch does, gates included, and fuses and lays out memory better than torch's own
+operators. ``GSOP_BACKEND=openvino``; the extra ``openvino``.
 
 To export and translate a network takes many seconds of a processor, so what comes out is kept for
 the next start (:mod:`gsop.backends.cache`). To compile it takes some tenths, and depends on the
@@ -14,18 +14,24 @@ import logging
 import struct
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import gsop
-from gsop.backends.base import Answering, Predictor
+from gsop.backends.answering import Answering, load_expected
+from gsop.backends.base import Backend, Pixels, Place, Values
 from gsop.backends.cache import Cache, key_of
+from gsop.backends.torch_cpu import fitting_threads, image_seconds
+from gsop.backends.torch_device import DEFAULT_MAX_BATCH, find_device, find_dtype, name_of
 from gsop.errors import ConfigError
 from gsop.model.resnet import GSoPResNet
+from gsop.processes.memory import keep_freed_memory
 from gsop.store.manifest import Manifest
 
 try:
@@ -41,53 +47,75 @@ log = logging.getLogger("gsop.engine")
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
-class OpenVINOPredictor(Predictor):
+class OpenVINOBackend(Backend[Values]):
     """One model on the CPU, computed by OpenVINO.
 
-    Raises:
-        ConfigError: if the device is not the CPU.
+    Args:
+        manifest: of the model version.
+        network: exactly that version, which becomes the backend's own.
+        dtype: float32 or bfloat16.
+        max_batch: most images in a batch.
+        threads: of a batch; 0: what suits.
+        cache: folder where the translated network is kept; ``None``: nowhere.
     """
 
     def __init__(
         self,
         manifest: Manifest,
-        model: GSoPResNet,
+        network: GSoPResNet,
         *,
-        device: torch.device,
         dtype: torch.dtype,
         max_batch: int,
+        threads: int = 0,
         cache: Path | None = None,
     ) -> None:
+        super().__init__(manifest, device="cpu", precision=name_of(dtype), max_batch=max_batch)
+        self._cache = cache
+        spec = manifest.input
+        self._example = torch.zeros((2, spec.height, spec.width, 3), dtype=torch.uint8)
+        options = {
+            # The network is translated in float32; OpenVINO chooses what to compute in less.
+            "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
+            "INFERENCE_NUM_THREADS": threads
+            or fitting_threads(image_seconds(network, self._example)),
+            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, by all threads
+        }
+        core = openvino.Core()
+        model = self._translated(core, Answering(manifest, network, torch.float32))
+        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest, place: Place) -> Self:
+        """See :meth:`Backend.open`; only on the CPU."""
+        device = find_device(place.device)
         if device.type != "cpu":
             raise ConfigError(
                 f"GSOP_BACKEND=openvino computes on the CPU only, and GSOP_DEVICE is {device}: "
                 "set GSOP_DEVICE=cpu, or GSOP_BACKEND=torch"
             )
-        self._options = {
-            # The network is translated in float32; OpenVINO chooses what to compute in less.
-            "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, by all threads
-        }
-        super().__init__(
-            manifest, model, device=device, dtype=torch.float32, max_batch=max_batch, cache=cache
+        keep_freed_memory()
+        return cls(
+            manifest,
+            load_expected(folder, manifest),
+            dtype=find_dtype(place.precision, device),
+            max_batch=place.max_batch or DEFAULT_MAX_BATCH[device.type],
+            threads=place.threads,
+            cache=place.cache,
         )
 
-    def prepare(self, answering: Answering) -> None:
-        """Translate the network, unless an earlier start did, and compile it for any batch."""
-        core = openvino.Core()
-        compiled = core.compile_model(self._translated(core, answering), "CPU", self._options)
-        self._request = compiled.create_infer_request()
+    def submit(self, images: Sequence[Pixels]) -> Values:
+        """See :meth:`Backend.submit`; runs the batch to its end."""
+        answers = self._request.infer([np.stack(images)], share_inputs=True, share_outputs=True)
+        return np.asarray(answers[0])
 
-    def compute(self, staged: Tensor, values: Tensor) -> None:
-        """Run one batch to its end."""
-        answers = self._request.infer([staged.numpy()], share_inputs=True, share_outputs=True)
-        values.numpy()[:] = answers[0]
+    def result(self, pending: Values) -> Values:
+        """See :meth:`Backend.result`."""
+        return pending
 
     def _translated(self, core: openvino.Core, answering: Answering) -> openvino.Model:
-        if self.cache is None:
+        if self._cache is None:
             return self._translate(answering)
-        cache, key = Cache(self.cache), key_of(self._facts())
+        cache, key = Cache(self._cache), key_of(self._facts())
         kept = cache.get(key)
         model = _unpack(core, kept) if kept is not None else None
         if model is None:
@@ -98,7 +126,7 @@ class OpenVINOPredictor(Predictor):
 
     def _translate(self, answering: Answering) -> openvino.Model:
         log.info("%s/%s is translated for OpenVINO", self.manifest.name, self.manifest.version)
-        return translate(answering, torch.zeros_like(self._images[0, :1]).repeat(2, 1, 1, 1))
+        return translate(answering, self._example)
 
     def _facts(self) -> dict[str, Any]:
         """All that the translated network depends on: not the precision, not the processor."""
@@ -144,7 +172,7 @@ def translate(answering: Answering, example: Tensor) -> openvino.Model:
 def _code_digest() -> str:
     """A hash of our code that makes the network and its translation: the sources' own."""
     root = Path(gsop.__file__).parent
-    engine = [root / "backends" / name for name in ("openvino.py", "base.py")]
+    engine = [root / "backends" / name for name in ("openvino.py", "answering.py")]
     digest = hashlib.sha256()
     for path in (*sorted((root / "model").glob("*.py")), *engine):
         digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from gsop.commands.local import Answer, answer_all, load_predictor
+from gsop.commands.local import Answered, answer_all, open_backend
 from gsop.errors import ConfigError
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
@@ -50,13 +50,13 @@ def evaluate(
     """
     manifest = resolve(settings.model_store, reference)
     samples, which = _samples(manifest, data)
-    predictor = load_predictor(settings, manifest)
-    predictor.warm_up()
+    backend = open_backend(settings, manifest)
+    backend.warm_up()
     began = time.perf_counter()
     answers = list(
         track(
             answer_all(
-                predictor,
+                backend,
                 range(len(samples)),
                 lambda index: samples[index].image,
                 max_pixels=settings.max_image_pixels,
@@ -112,15 +112,15 @@ def _held_out(manifest: Manifest, spec: DataSpec | None, folder: Path) -> Sequen
 
 
 def _report(
-    manifest: Manifest, samples: Sequence[Sample], answers: Sequence[Answer[int]], seconds: float
+    manifest: Manifest, samples: Sequence[Sample], answers: Sequence[Answered[int]], seconds: float
 ) -> Report:
     good = [answer for answer in answers if answer.values is not None]
     if not good:
         raise ConfigError("none of the images can be read")
-    classes = manifest.config.num_classes
+    layout = manifest.answer
     return make_report(
         manifest.labels,
-        np.stack([a.values[:classes] for a in good if a.values is not None]),
+        layout.probabilities(np.stack([a.values for a in good if a.values is not None])),
         np.array([samples[a.source].label for a in good], np.int64),
         broken=tuple(samples[a.source].name for a in answers if a.values is None),
         seconds=seconds,

@@ -2,30 +2,29 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from gsop.backends.base import DEFAULT_MAX_BATCH, Predictor, find_backend, find_device, find_dtype
+from gsop.backends.base import Backend, Place
+from gsop.backends.registry import find_backend
 from gsop.errors import GSoPError, InvalidImage
 from gsop.images import Pixels, decode
 from gsop.settings import Settings, cpu_count
 from gsop.store.manifest import Manifest
-from gsop.store.store import load
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
+class Answered(Generic[T]):
     """What became of one image.
 
     Attributes:
         source: what the image was read from.
-        values: ``(classes + G,)``: probabilities, then gates; ``None`` if it failed.
+        values: the answer, as the manifest's layout has it; ``None`` if it failed.
         error: why it failed.
     """
 
@@ -34,41 +33,35 @@ class Answer(Generic[T]):
     error: GSoPError | None
 
 
-def load_predictor(settings: Settings, manifest: Manifest) -> Predictor:
+def open_backend(settings: Settings, manifest: Manifest) -> Backend[Any]:
     """A stored version on the first device of the settings.
 
     Raises:
         SetupError: if the version, the device or the precision is not to be had.
     """
-    device = find_device(settings.devices[0])
-    torch.set_num_threads(settings.torch_threads or cpu_count())
-    _, network = load(settings.model_store / manifest.name / manifest.version)
-    return find_backend(settings.backend)(
-        manifest,
-        network,
-        device=device,
-        dtype=find_dtype(settings.precision, device),
-        max_batch=settings.max_batch or DEFAULT_MAX_BATCH[device.type],
-        cache=settings.cache_folder,
-    )
+    place = Place.of(settings, settings.devices[0])
+    if not place.threads:
+        place = replace(place, threads=cpu_count())  # there are no fronts that need processors
+    folder = settings.model_store / manifest.name / manifest.version
+    return find_backend(settings.backend).open(folder, manifest, place)
 
 
 def answer_all(
-    predictor: Predictor,
+    backend: Backend[Any],
     sources: Sequence[T],
     read: Callable[[T], bytes],
     *,
     max_pixels: int,
-) -> Iterator[Answer[T]]:
+) -> Iterator[Answered[T]]:
     """Answers in the order of ``sources``; the next batch is decoded while one is computed.
 
     Args:
-        predictor: computes.
+        backend: computes.
         sources: of images.
         read: the encoded image of a source; runs in threads, and may raise OSError.
         max_pixels: the largest image that is decoded.
     """
-    spec = predictor.manifest.input
+    spec = backend.manifest.input
 
     def decoded(source: T) -> Pixels | GSoPError:
         try:
@@ -78,7 +71,7 @@ def answer_all(
         except GSoPError as error:
             return error
 
-    size = predictor.max_batch
+    size = backend.max_batch
     batches = [sources[at : at + size] for at in range(0, len(sources), size)]
     if not batches:
         return
@@ -89,16 +82,16 @@ def answer_all(
                 [future.result() for future in ahead],
                 [pool.submit(decoded, source) for source in following],
             )
-            yield from _answer_batch(predictor, batch, images)
+            yield from _answer_batch(backend, batch, images)
 
 
 def _answer_batch(
-    predictor: Predictor, sources: Sequence[T], images: Sequence[Pixels | GSoPError]
-) -> Iterator[Answer[T]]:
+    backend: Backend[Any], sources: Sequence[T], images: Sequence[Pixels | GSoPError]
+) -> Iterator[Answered[T]]:
     good = [image for image in images if isinstance(image, np.ndarray)]
-    values = iter(predictor.submit(good).result().copy() if good else ())
+    values = iter(backend.result(backend.submit(good)).copy() if good else ())
     for source, image in zip(sources, images, strict=True):
         if isinstance(image, GSoPError):
-            yield Answer(source, None, image)
+            yield Answered(source, None, image)
         else:
-            yield Answer(source, next(values), None)
+            yield Answered(source, next(values), None)

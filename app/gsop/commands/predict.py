@@ -11,9 +11,8 @@ import orjson
 from rich.console import Console
 from rich.progress import track
 
-from gsop.commands.local import Answer, answer_all, load_predictor
+from gsop.commands.local import Answered, answer_all, open_backend
 from gsop.errors import ConfigError
-from gsop.gates.answers import ClassScore, gates_of, top_classes
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
@@ -22,7 +21,7 @@ Format = Literal["jsonl", "csv"]
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
 
 
-FileAnswer = Answer[Path]
+FileAnswer = Answered[Path]
 """What became of one file."""
 
 
@@ -45,9 +44,9 @@ def predict(
     """
     files = find_files(patterns)
     manifest = resolve(settings.model_store, model)
-    predictor = load_predictor(settings, manifest)
+    backend = open_backend(settings, manifest)
     write = _WRITERS[form](output, manifest, top_k)
-    answers = answer_all(predictor, files, Path.read_bytes, max_pixels=settings.max_image_pixels)
+    answers = answer_all(backend, files, Path.read_bytes, max_pixels=settings.max_image_pixels)
     kept: list[FileAnswer] = []
     failures = 0
     for answer in track(
@@ -95,9 +94,9 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
 def _save_gates(path: Path, manifest: Manifest, answers: Sequence[FileAnswer]) -> None:
     """One array a gate, ``(N, …)``, and the ``files`` that its rows belong to."""
     rows = [a.values for a in answers if a.values is not None]
-    width = manifest.config.num_classes + manifest.gate_size
-    values = np.stack(rows) if rows else np.zeros((0, width), np.float32)
-    arrays: dict[str, Any] = {gate.name: part for gate, part in gates_of(manifest, values)}
+    layout = manifest.answer
+    values = np.stack(rows) if rows else np.zeros((0, layout.width), np.float32)
+    arrays: dict[str, Any] = {gate.name: part for gate, part in layout.gates_of(values)}
     np.savez(path, files=np.array([str(a.source) for a in answers]), **arrays)
 
 
@@ -112,7 +111,7 @@ def _jsonl(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
         if answer.values is None:
             line["error"] = {"code": _code(answer), "detail": str(answer.error)}
         else:
-            line["predictions"] = top_classes(manifest, answer.values, top_k)
+            line["predictions"] = manifest.answer.top_classes(answer.values, top_k)
         output.write(orjson.dumps(line).decode() + "\n")
 
     return write
@@ -126,7 +125,7 @@ def _csv(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
         if answer.values is None:
             rows.writerow((answer.source, "", "", "", "", _code(answer)))
             return
-        scores: list[ClassScore] = top_classes(manifest, answer.values, top_k)
+        scores = manifest.answer.top_classes(answer.values, top_k)
         for rank, score in enumerate(scores, start=1):
             rows.writerow((answer.source, rank, score.class_id, score.label, score.probability, ""))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gsop.backends.base import find_device
+from gsop.backends.torch_device import find_device
 from gsop.errors import ConfigError
 from gsop.settings import Settings
 from gsop.store.catalog import next_version

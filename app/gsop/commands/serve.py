@@ -2,13 +2,14 @@
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import ssl
-import sys
 from pathlib import Path
 from types import FrameType
 
+from gsop.api.http.routes import ROUTES
 from gsop.errors import ConfigError, SetupError
 from gsop.logs import configure
 from gsop.serving.supervisor import Supervisor
@@ -31,11 +32,17 @@ def serve(settings: Settings) -> int:
     manifests = [resolve(settings.model_store, name) for name in settings.models]
     with (
         _listen(settings) as listener,
-        Supervisor(settings, manifests) as supervisor,
+        Supervisor(
+            settings,
+            manifests,
+            routes=ROUTES,
+            front_modules=["gsop.api.http.front"],
+            adopt=True,
+        ) as supervisor,
     ):
         _stop_on_signal(supervisor)
         supervisor.start_engines()
-        supervisor.start_fronts([sys.executable, "-m", "gsop.api.http.front"], listener)
+        supervisor.start_fronts("gsop.api.http.front:main", listener)
         host, port = listener.getsockname()[:2]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         log.info("listening on %s://%s (pages: /docs)", scheme, where)
@@ -93,9 +100,15 @@ def _check_certificate(certificate: Path, key: Path | None) -> None:
 
 def _stop_on_signal(supervisor: Supervisor) -> None:
     def handle(number: int, _frame: FrameType | None) -> None:
-        # The second one is meant: the default action ends this process, and with it all others.
-        signal.signal(number, signal.SIG_DFL)
+        # The second one is meant: it ends this process, and with it all others.
+        signal.signal(number, _end_at_once)
         supervisor.request_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # as process 1 of a container, which the kernel lets ignore it

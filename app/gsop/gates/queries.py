@@ -1,7 +1,7 @@
 """Questions that a front asks an engine about the gates: how they are put, how they are answered.
 
 Each question is one class with both of its sides, so that they cannot drift apart. Answers are JSON
-and one array (:func:`gsop.arena.messages.pack_reply`).
+and one array of float64.
 """
 
 from collections.abc import Sequence
@@ -12,34 +12,35 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from gsop.gates.memory import GateMemory, GateStatistics, Record
+from gsop.gates.memory import GateMemory, Record
+from gsop.gates.statistics import GateStatistics
 
 RECENT = 20
 """Newest predictions that ``GET /attention`` lists."""
 
-Answer = tuple[dict[str, Any], npt.NDArray[np.float64]]
+Reply = tuple[dict[str, Any], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class StatisticsQuery:
-    """The gates' statistics of a model, over all predictions, those of a class or of an owner."""
+    """The gates' statistics of a model, over all predictions, those of a class or of an caller."""
 
     model: int
     class_id: int | None = None
-    owner: int | None = None
+    caller: int | None = None
 
-    def answer(self, memories: Sequence[GateMemory]) -> Answer:
+    def answer(self, memories: Sequence[GateMemory]) -> Reply:
         """The engine's side."""
         memory = memories[self.model]
-        statistics = memory.statistics(self.class_id, self.owner)
+        statistics = memory.statistics(self.class_id, self.caller)
         recent = [
             {
                 "id": record.id,
                 "time": record.time,
-                "class_id": int(record.values[: memory.classes].argmax()),
-                "probability": float(record.values[: memory.classes].max()),
+                "class_id": int(memory.layout.winners(record.values)),
+                "probability": float(memory.layout.probabilities(record.values).max()),
             }
-            for record in memory.recent(RECENT, self.owner)
+            for record in memory.recent(RECENT, self.caller)
         ]
         meta = {"samples": statistics.samples, "since": memory.since, "recent": recent}
         return meta, statistics.sums
@@ -52,15 +53,15 @@ class StatisticsQuery:
 
 @dataclass(frozen=True)
 class RecordQuery:
-    """One earlier prediction, of whichever model; of ``owner`` only, if that is given."""
+    """One earlier prediction, of whichever model; of ``caller`` only, if that is given."""
 
     id: str
-    owner: int | None = None
+    caller: int | None = None
 
-    def answer(self, memories: Sequence[GateMemory]) -> Answer:
+    def answer(self, memories: Sequence[GateMemory]) -> Reply:
         """The engine's side."""
         for model, memory in enumerate(memories):
-            if record := memory.record(self.id, self.owner):
+            if record := memory.record(self.id, self.caller):
                 meta = {"model": model, "time": record.time, "top_k": record.top_k}
                 return meta, record.values.astype(np.float64)
         return {}, np.zeros(0)
@@ -88,7 +89,7 @@ def ask(query: Query) -> bytes:
     return orjson.dumps({"ask": _NAMES[type(query)], **asdict(query)})
 
 
-def answer(memories: Sequence[GateMemory], payload: bytes) -> Answer:
+def answer(memories: Sequence[GateMemory], payload: bytes) -> Reply:
     """The answer to a payload of :func:`ask`."""
     fields = orjson.loads(payload)
     return _QUERIES[fields.pop("ask")](**fields).answer(memories)

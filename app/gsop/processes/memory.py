@@ -1,11 +1,9 @@
-"""What the C library does with freed memory, in a process that computes on the CPU."""
+"""What the C library does with memory that a process has freed."""
 
 import ctypes
-import logging
+from collections.abc import Mapping
 
-log = logging.getLogger("gsop.engine")
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
 """Numbers of glibc's malloc.h."""
 
 
@@ -19,13 +17,24 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the C library took it: other ones than glibc do not know how, and nothing changes.
     """
+    return _set(
+        {
+            M_MMAP_MAX: 0,  # large blocks come from the heap too
+            M_TRIM_THRESHOLD: 2**31 - 1,  # and the heap's end is not given back below 2 GiB
+            M_TOP_PAD: 2**26,  # and grows by 64 MiB at once
+        }
+    )
+
+
+def keep_freed_blocks(most_bytes: int) -> bool:
+    """The same for blocks of up to ``most_bytes``: larger ones go back when they are freed."""
+    return _set({M_MMAP_THRESHOLD: most_bytes, M_TRIM_THRESHOLD: most_bytes})
+
+
+def _set(options: Mapping[int, int]) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    taken = [
-        mallopt(M_MMAP_MAX, 0),  # large blocks come from the heap too
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1),  # and the heap's end is not given back below 2 GiB
-        mallopt(M_TOP_PAD, 2**26),  # and grows by 64 MiB at once
-    ]
+    taken = [mallopt(option, value) for option, value in options.items()]
     return all(taken)

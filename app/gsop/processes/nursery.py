@@ -1,159 +1,193 @@
-"""Where engines are born: a process that has torch imported already, and forks.
+"""Where children are born: a process that has everything imported already, and forks.
 
-Importing torch takes seconds of CPU, several on a busy machine, and that would be the most part of
-what clients wait when an engine dies. A forked engine has only its weights to load::
+Importing torch takes seconds, fastapi and its like one: most of what clients would wait for when a
+process dies. A forked child has only its own work to begin::
 
-    supervisor ── number, descriptors ──▶ nursery ── fork ──▶ engine
-        ▲                                   │                   │
-        └────────── pid, exit status ───────┴──── wait ─────────┘
+    owner ─── name, entry, arguments, descriptors ──▶ nursery ── fork ──▶ child
+      ▲                                                  │                  │
+      └──────────── pid, reason, exit status ────────────┴────── wait ──────┘
 
-The nursery itself loads no model, touches no device (CUDA does not survive a fork) and runs no
-tensor operation (nor do threads). Nothing of one engine can reach the next through it.
+The nursery computes nothing and touches no device, so each child begins as clean as a process that
+was started anew. docs/architecture.md tells why it is not :mod:`multiprocessing`'s fork server.
 """
 
 import contextlib
-import gc
+import json
 import os
-import selectors
 import signal
 import socket
-import struct
 import subprocess
-import sys
 import threading
-import traceback
-import warnings
-from pathlib import Path
-from typing import IO, NoReturn, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
-_REQUEST = struct.Struct("<I")
-"""Number of the engine; with it come its arena, listener, lifeline and report."""
+from gsop.processes.forks import EXIT_SETUP
+from gsop.processes.launch import launch
+from gsop.processes.lifeline import make_lifeline
+from gsop.processes.orphans import Orphanage
 
-_REPORT = struct.Struct("<i")
-"""First the pid, at the end the exit status as :class:`subprocess.Popen` has it."""
+LEAVE_SECONDS = 10.0
+"""How long a nursery may take to leave once it was told to: as long as its last child."""
 
-SPINS = {"GOMP_SPINCOUNT": "10000"}
-"""How long a thread of a forward that waits for the others keeps its processor: some 20 µs.
-
-Without the bound it is milliseconds, and where there are fewer processors than threads just then (a
-front wants one, a container has a quota) that is the processor that the others need: a ResNet-50's
-forward took up to 18 times its time (docs/performance.md)."""
-
-LEAVE_SECONDS = 5.0
-"""How long the nursery may take to leave once its engines have."""
+_MESSAGE_BYTES = 1 << 16
 
 
-def environment() -> dict[str, str]:
-    """Of a process that computes: ours, with :data:`SPINS` unless the operator chose otherwise."""
-    chosen = "OMP_WAIT_POLICY" in os.environ
-    return ({} if chosen else SPINS) | dict(os.environ)
+class Ending(NamedTuple):
+    """How a process ended.
+
+    Attributes:
+        status: its exit status, or the negative number of the signal that killed it.
+        reason: the mistake for which it could not be set up, if it was one.
+    """
+
+    status: int
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.status < 0:
+            return f"killed by {signal.Signals(-self.status).name}"
+        return f"exit status {self.status}"
 
 
-class Process(Protocol):
-    """As much of :class:`subprocess.Popen` as the supervisor uses."""
+class Birth(NamedTuple):
+    """What a child is to be.
 
-    stdin: IO[bytes] | None
+    Attributes:
+        name: what ``ps`` shows; at most 15 characters.
+        entry: ``module:function`` that it runs.
+        arguments: JSON values that the function is given first.
+        descriptors: files that it is given after them, under numbers of its own.
+        line: whether it may have children forked itself; then it is given a :class:`Line` last.
+    """
 
-    def poll(self) -> int | None:
-        """Its exit status, or ``None`` while it lives."""
-
-    def wait(self) -> int:
-        """Its exit status, once it is gone."""
-
-    def send_signal(self, sig: int, /) -> None:
-        """Signal it, if it lives."""
+    name: str
+    entry: str
+    arguments: Sequence[Any] = ()
+    descriptors: Sequence[int] = ()
+    line: bool = False
 
 
-class Forked:
-    """A process that the nursery forked. One thread must be in :meth:`wait` all the time."""
+class Line:
+    """A way to have children forked. Whoever holds it may ask.
 
-    def __init__(self, report: socket.socket, lifeline: IO[bytes]) -> None:
-        self.stdin: IO[bytes] | None = lifeline
-        self._report = report
-        self._pid: int | None = None
-        self._status: int | None = None
+    Attributes:
+        socket: to the nursery.
+    """
 
-    def poll(self) -> int | None:
-        """Its exit status, or ``None`` while it lives."""
-        return self._status
+    def __init__(self, socket: socket.socket) -> None:
+        self.socket = socket
 
-    def wait(self) -> int:
-        """Its exit status, once it is gone."""
-        with self._report:
-            self._pid = self._read()
-            status = self._read()
-        if status is None:
-            # The nursery is gone: nobody would say when this one ends, so it ends now.
-            self.send_signal(signal.SIGKILL)
-            status = -signal.SIGKILL
-        self._status = status
-        return status
+    def fork(self, birth: Birth, *, lifeline: bool = False) -> socket.socket:
+        """Ask for a child; where the nursery will report what becomes of it.
 
-    def send_signal(self, sig: int, /) -> None:
-        """Signal it, if it lives."""
-        if self._pid is not None and self._status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, sig)
+        Args:
+            birth: what it is to be.
+            lifeline: whether its first descriptor is one.
 
-    def _read(self) -> int | None:
-        data = self._report.recv(_REPORT.size, socket.MSG_WAITALL)
-        return cast("int", _REPORT.unpack(data)[0]) if len(data) == _REPORT.size else None
+        Raises:
+            OSError: if the nursery is gone, or there are no descriptors to be had.
+        """
+        report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                request = birth._asdict() | {"descriptors": None, "lifeline": lifeline}
+                descriptors = [theirs.fileno(), *birth.descriptors]
+                socket.send_fds(self.socket, [json.dumps(request).encode()], descriptors)
+            except OSError:
+                report.close()
+                raise
+        return report
+
+    def add(self, line: socket.socket) -> None:
+        """Have the nursery take requests from another line, too; raises as :meth:`fork`."""
+        socket.send_fds(self.socket, [b"null"], [line.fileno()])
+
+    def close(self) -> None:
+        """Ask no more."""
+        self.socket.close()
 
 
 class Nursery:
-    """The supervisor's side. It starts the process when it is needed, and again if it died."""
+    """The owner's side. Its process is started when it is needed, and again if it died.
 
-    def __init__(self) -> None:
+    Args:
+        modules: what it has imported.
+        environment: of it and its children.
+        orphanage: waits for its children where it has died.
+    """
+
+    def __init__(
+        self, modules: Sequence[str], environment: Mapping[str, str], orphanage: Orphanage
+    ) -> None:
+        self.orphanage = orphanage
+        self._modules = modules
+        self._environment = environment
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._control: Line | None = None
 
-    def fork(self, engine: int, arena_fd: int, listener_fd: int) -> Forked:
-        """A new process for the engine of that number.
+    def fork(self, birth: Birth) -> "Forked":
+        """A child with a lifeline, which it is given before the other descriptors.
 
         Raises:
             OSError: if there are no descriptors, or no processes, to be had.
         """
-        lifeline, ours = os.pipe()
-        stdin = os.fdopen(ours, "wb", 0)
-        report, theirs = socket.socketpair()
-        try:
-            self._request(engine, [arena_fd, listener_fd, lifeline, theirs.fileno()])
-        except OSError:
-            stdin.close()
-            report.close()
-            raise
-        finally:
-            os.close(lifeline)
-            theirs.close()
-        return Forked(report, stdin)
+        ours, theirs = make_lifeline()
+        with theirs:
+            try:
+                descriptors = [theirs.fileno(), *birth.descriptors]
+                with self._lock:
+                    report = self._asked(birth._replace(descriptors=descriptors), lifeline=True)
+            except OSError:
+                ours.close()
+                raise
+        return Forked(report, ours, self.orphanage)
+
+    def fork_unwatched(self, birth: Birth) -> None:
+        """A child of which nobody wants to know how it ends; raises as :meth:`fork`."""
+        with self._lock:
+            self._asked(birth, lifeline=False).close()
+
+    def line(self) -> socket.socket:
+        """A way for another process to have children forked here; raises as :meth:`fork`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                with self._lock:
+                    try:
+                        self._started().add(theirs)
+                    except ConnectionError:  # it was killed
+                        self._end()
+                        self._started().add(theirs)
+            except OSError:
+                ours.close()
+                raise
+        return ours
 
     def close(self) -> None:
-        """Let the process go; its engines are gone before."""
+        """Let the process go; its children are gone, or about to go."""
         with self._lock:
             self._end()
 
-    def _request(self, engine: int, descriptors: list[int]) -> None:
-        message = [_REQUEST.pack(engine)]
-        with self._lock:
-            try:
-                socket.send_fds(self._started(), message, descriptors)
-            except ConnectionError:  # it was killed
-                self._end()
-                socket.send_fds(self._started(), message, descriptors)
+    def _asked(self, birth: Birth, *, lifeline: bool) -> socket.socket:
+        try:
+            return self._started().fork(birth, lifeline=lifeline)
+        except ConnectionError:  # it was killed
+            self._end()
+            return self._started().fork(birth, lifeline=lifeline)
 
-    def _started(self) -> socket.socket:
+    def _started(self) -> Line:
         if self._control is None:
             control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self._process = subprocess.Popen(  # noqa: S603  # our own command
-                    [sys.executable, "-m", "gsop.processes.nursery", str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env=environment(),
-                    process_group=0,
+                arguments = [str(theirs.fileno()), *self._modules]
+                self._process = self.orphanage.bear(
+                    lambda: launch(
+                        "gsop.processes.forks", arguments, [theirs.fileno()], self._environment
+                    )
                 )
-            self._control = control
+            self._control = Line(control)
         return self._control
 
     def _end(self) -> None:
@@ -166,102 +200,79 @@ class Nursery:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            self.orphanage.forget(self._process.pid)
             self._process = None
 
 
-# ── the process ──────────────────────────────────────────────────────────────────────────────────
+class Forked:
+    """A process that a nursery forked. One thread must be in :meth:`wait` all the time.
 
-
-def main() -> None:
-    """Fork for each request on the control socket, tell of each end, until the supervisor is gone.
-
-    ``python -m gsop.processes.nursery CONTROL_FD``.
+    Attributes:
+        lifeline: the owner's end.
     """
-    control = socket.socket(fileno=int(sys.argv[1]))
-    # The supervisor alone says when engines end, by closing their lifelines.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import gsop.engine.process  # noqa: F401  # here, for it is what takes seconds
 
-    gc.freeze()  # or the first collection in each engine would copy every page
-    reports: dict[int, int] = {}
-    woken, wake = socket.socketpair()
-    for end in (woken, wake):
-        end.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # only to have the wake-up below
-    signal.set_wakeup_fd(wake.fileno())
-    with selectors.DefaultSelector() as selector:
-        selector.register(control, selectors.EVENT_READ)
-        selector.register(woken, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                if key.fileobj is woken:
-                    with contextlib.suppress(BlockingIOError):
-                        woken.recv(4096)
-                    _tell(reports)
-                    continue
-                message, descriptors, _, _ = socket.recv_fds(control, _REQUEST.size, 4)
-                if not message:
-                    return
-                pid = _fork()
-                if pid == 0:
-                    for taken in (control, woken, wake, selector):
-                        taken.close()
-                    for report in reports.values():
-                        os.close(report)
-                    _be_engine(_REQUEST.unpack(message)[0], *descriptors)
-                *others, report = descriptors
-                for descriptor in others:
-                    os.close(descriptor)
-                reports[pid] = report
-                _write(report, pid)
+    def __init__(
+        self, report: socket.socket, lifeline: socket.socket, orphanage: Orphanage
+    ) -> None:
+        self.lifeline = lifeline
+        self._report = report
+        self._orphanage = orphanage
+        self._pid: int | None = None
+        self._early: list[int] = []
+        self._ended = False
 
+    def wait(self, on_orphaned: Callable[[], None]) -> Ending:
+        """How it ended, once it has.
 
-def _tell(reports: dict[int, int]) -> None:
-    """Report each child that has ended."""
-    while reports:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            return
-        report = reports.pop(pid)
-        _write(report, os.waitstatus_to_exitcode(status))
-        os.close(report)
+        Args:
+            on_orphaned: is called if its nursery is gone and it lives on.
+        """
+        with self._report, self.lifeline:
+            told = self._told()
+            if told is not None:
+                self._orphanage.expect(told["pid"])
+                self._be_born(told["pid"])
+                told = self._told()
+            status = told["status"] if told is not None else self._wait_as_orphan(on_orphaned)
+            self._ended = True
+            reason = self._reason() if status == EXIT_SETUP else None
+        if self._pid is not None:
+            self._orphanage.forget(self._pid)
+        return Ending(status, reason)
 
+    def _told(self) -> dict[str, int] | None:
+        """What the nursery tells next; ``None`` if it is gone."""
+        message = self._report.recv(_MESSAGE_BYTES)
+        return cast("dict[str, int]", json.loads(message)) if message else None
 
-def _write(report: int, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the supervisor is gone
-        os.write(report, _REPORT.pack(number))
+    def _reason(self) -> str | None:
+        self.lifeline.setblocking(False)
+        with contextlib.suppress(OSError):
+            if message := self.lifeline.recv(_MESSAGE_BYTES):
+                return str(json.loads(message)["reason"])
+        return None
 
+    def _wait_as_orphan(self, on_orphaned: Callable[[], None]) -> int:
+        if self._pid is None:  # the nursery died before it was born
+            return -signal.SIGKILL
+        if self._orphanage.adopts:
+            on_orphaned()
+        return self._orphanage.wait(self._pid)
 
-def _fork() -> int:
-    with warnings.catch_warnings():
-        # "multi-threaded": numpy's BLAS has threads, which it ends and begins anew around a fork.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+    def _be_born(self, pid: int) -> None:
+        self._pid = pid
+        for number in self._early:
+            self.send_signal(number)
 
+    def send_signal(self, number: int) -> None:
+        """Signal it, if it lives; as soon as it does, if it is not born yet."""
+        if self._pid is None:
+            self._early.append(number)
+        elif not self._ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
-def _be_engine(engine: int, arena: int, listener: int, lifeline: int, report: int) -> NoReturn:
-    from gsop.engine import process
-
-    status = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.close(report)
-        os.dup2(lifeline, sys.stdin.fileno())
-        os.close(lifeline)
-        with contextlib.suppress(OSError):  # what `ps` and `top` show
-            Path("/proc/self/comm").write_text(f"gsop-engine-{engine}", encoding="ascii")
-        process.main(arena, engine, listener)
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-    except BaseException:  # noqa: BLE001  # nothing may run on as a second nursery
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
-if __name__ == "__main__":
-    main()
+    def end_lifeline(self) -> None:
+        """Have it leave by itself."""
+        with contextlib.suppress(OSError):
+            self.lifeline.shutdown(socket.SHUT_RDWR)

@@ -1,8 +1,9 @@
-"""The front's side of its decoding helpers: a few processes, each with one image at a time.
+"""The front's side of its decoders: a few processes, each with one image at a time.
 
-Images wait here for a free helper, no longer than their deadlines; there are never more than slots.
-A helper that dies is replaced at once. Who reads pixels copies them: a slot is written by its front
-alone, so a request that is given up frees its slot while a helper still works on its image.
+Images wait here for a free decoder, no longer than their deadlines; there are never more than
+slots. A decoder that dies is replaced at once. Who reads pixels copies them: a slot is written by
+its front alone, so a request that is given up frees its slot while a decoder still works on its
+image.
 """
 
 import asyncio
@@ -10,20 +11,20 @@ import logging
 import mmap
 import os
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from gsop.arena.counters import DECODERS_LOST, Meter
+from gsop.arena.counters import Meter
+from gsop.arena.families import DECODERS_LOST
 from gsop.errors import DeadlineExceeded, InvalidImage
-from gsop.serving.decoder import BORN, DECODED, ERRORS, JOB, Plan
+from gsop.processes.nursery import Birth
+from gsop.processes.shared_memory import anonymous_memory
+from gsop.serving.decoder import BEGUN, BORN, DECODED, ERRORS, JOB, Plan
 
 log = logging.getLogger("gsop.front")
 
@@ -33,21 +34,13 @@ ANSWER_BYTES = 4096
 PAUSE_SECONDS = 1.0
 """Before the next try where none could be born, as on a machine without memory left."""
 
-KEPT_BYTES = 16 * 2**20
-"""Memory that a helper keeps between images; enough for one of 2 megapixels."""
+ENTRY = "gsop.serving.decoder:main"
 
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES),
-    "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES),
-}
-"""For the helpers' C library: to take memory from the kernel anew for each image made a 500 × 375
-JPEG cost 3.0 ms instead of 1.9."""
-
-LEAVE_SECONDS = 2.0
-"""How long helpers may take to leave, beyond the image that they have in hand."""
+Fork = Callable[[Birth], None]
+"""Has a nursery fork a process; raises OSError if none can be had now."""
 
 
-class Job:
+class Decoding:
     """An image that waits for its pixels.
 
     Attributes:
@@ -72,20 +65,25 @@ class Job:
             )
 
 
-class Helper:
-    """One helper process: its socket, the memory shared with it, and what it is doing."""
+class Decoder:
+    """One decoding process: its socket, the memory shared with it, and what it is doing."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._descriptor = _anonymous_memory(plan.shared_bytes)
+    def __init__(self, plan: Plan, entry: str) -> None:
+        self._plan = plan.model_dump_json()
+        self._begun_at = plan.begun_at
+        self._entry = entry
+        self._number = 0
+        self._descriptor = anonymous_memory("gsop-decoder")
+        os.ftruncate(self._descriptor, plan.shared_bytes)
         self.shared = mmap.mmap(self._descriptor, plan.shared_bytes)
         self.pixels = [plan.pixels(self.shared, model) for model in range(len(plan.specs))]
         self.connection: socket.socket | None = None
-        self.job: Job | None = None
+        self.decoding: Decoding | None = None
         self.began = 0.0
         self.is_born = False
 
-    def give_birth(self, control: socket.socket) -> socket.socket:
-        """Have the nursery fork the process; the front's end of its socket.
+    def be_born(self, fork: Fork) -> socket.socket:
+        """Have the process forked; the front's end of its socket.
 
         Raises:
             OSError: if the nursery is gone.
@@ -93,13 +91,32 @@ class Helper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                socket.send_fds(control, [b"+"], [theirs.fileno(), self._descriptor])
+                descriptors = [theirs.fileno(), self._descriptor]
+                fork(Birth("gsop-decoder", self._entry, [self._plan], descriptors))
             except OSError:
                 ours.close()
                 raise
         ours.setblocking(False)
         self.connection = ours
         return ours
+
+    def take(self, decoding: Decoding, now: float) -> None:
+        """Have an image decoded.
+
+        Raises:
+            OSError: if the process is gone.
+        """
+        assert self.connection is not None, "an idle decoder has one"  # noqa: S101
+        self.decoding, self.began = decoding, now
+        self.shared[: len(decoding.image)] = decoding.image
+        self._number += 1
+        self.connection.send(JOB.pack(len(decoding.image), decoding.model, self._number))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the process has begun with what it was given last."""
+        (number,) = BEGUN.unpack_from(self.shared, self._begun_at)
+        return bool(number == self._number)
 
     def close(self) -> None:
         """Let the process go."""
@@ -110,46 +127,40 @@ class Helper:
 
 
 class Decoders:
-    """A front's helpers. A context manager, entered in the event loop that uses it."""
+    """A front's decoders. A context manager, entered in the event loop that uses it."""
 
     def __init__(
-        self,
-        plan: Plan,
-        count: int,
-        meter: Meter,
-        module: Sequence[str] = ("-m", "gsop.serving.decoder"),
+        self, plan: Plan, count: int, meter: Meter, fork: Fork, entry: str = ENTRY
     ) -> None:
         """Prepare.
 
         Args:
-            plan: what the helpers must know.
+            plan: what the decoders must know.
             count: how many there are.
             meter: counts those that die.
-            module: what runs as nursery.
+            fork: has them born.
+            entry: what runs in them.
         """
-        self._plan, self._meter, self._module = plan, meter, module
-        self._helpers = [Helper(plan) for _ in range(count)]
-        self._idle: list[Helper] = []
-        self._queue: deque[Job] = deque()
-        self._nursery: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._plan, self._meter, self._fork = plan, meter, fork
+        self._decoders = [Decoder(plan, entry) for _ in range(count)]
+        self._idle: list[Decoder] = []
+        self._queue: deque[Decoding] = deque()
         self._closed = False
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        for helper in self._helpers:
-            self._start(helper)
+        for decoder in self._decoders:
+            self._start(decoder)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
-        for helper in self._helpers:
-            if helper.connection is not None:
-                self._loop.remove_reader(helper.connection)
-            helper.close()
-        for job in self._queue:
-            job.future.cancel()
-        self._end_nursery()
+        for decoder in self._decoders:
+            if decoder.connection is not None:
+                self._loop.remove_reader(decoder.connection)
+            decoder.close()
+        for decoding in self._queue:
+            decoding.future.cancel()
 
     async def decode(
         self, image: bytes, model: int, out: npt.NDArray[np.uint8], *, deadline: int
@@ -167,152 +178,105 @@ class Decoders:
             ImageTooLarge: if it has too many pixels, or takes too much memory.
             DeadlineExceeded: if the deadline passes first.
         """
-        job = Job(image, model, out, self._loop.create_future())
-        timer = self._loop.call_later((deadline - time.monotonic_ns()) / 1e9, job.expire)
-        self._queue.append(job)
+        decoding = Decoding(image, model, out, self._loop.create_future())
+        timer = self._loop.call_later((deadline - time.monotonic_ns()) / 1e9, decoding.expire)
+        self._queue.append(decoding)
         self._work()
         try:
-            await job.future
+            await decoding.future
         finally:
             timer.cancel()
 
     def _work(self) -> None:
         """Give what waits to whoever is free."""
         while self._queue and self._idle:
-            job = self._queue.popleft()
-            if job.future.done():  # given up, or late
+            decoding = self._queue.popleft()
+            if decoding.future.done():  # given up, or late
                 continue
-            helper = self._idle.pop()
-            helper.job, helper.began = job, self._loop.time()
-            helper.shared[: len(job.image)] = job.image
-            assert helper.connection is not None, "an idle helper has one"  # noqa: S101
+            decoder = self._idle.pop()
             try:
-                helper.connection.send(JOB.pack(len(job.image), job.model))
+                decoder.take(decoding, self._loop.time())
             except OSError:
-                self._replace(helper)
+                self._replace(decoder)
 
-    def _on_answer(self, helper: Helper) -> None:
-        assert helper.connection is not None, "only then it is read"  # noqa: S101
+    def _on_answer(self, decoder: Decoder) -> None:
+        assert decoder.connection is not None, "only then it is read"  # noqa: S101
         try:
-            answer = helper.connection.recv(ANSWER_BYTES)
+            answer = decoder.connection.recv(ANSWER_BYTES)
         except BlockingIOError:
             return
         except OSError:
             answer = b""
         if not answer:
-            self._replace(helper)
+            self._replace(decoder)
+            self._work()
             return
         if answer != BORN:
-            self._finish(helper, answer)
-        helper.is_born = True
-        self._idle.append(helper)
+            self._finish(decoder, answer)
+        decoder.is_born = True
+        self._idle.append(decoder)
         self._work()
 
-    def _finish(self, helper: Helper, answer: bytes) -> None:
-        job, helper.job = helper.job, None
-        if job is None or job.future.done():  # given up, or late
+    def _finish(self, decoder: Decoder, answer: bytes) -> None:
+        decoding, decoder.decoding = decoder.decoding, None
+        if decoding is None or decoding.future.done():  # given up, or late
             return
         if answer == DECODED:
-            job.out[...] = helper.pixels[job.model]
-            job.future.set_result(None)
+            decoding.out[...] = decoder.pixels[decoding.model]
+            decoding.future.set_result(None)
         else:
-            job.future.set_exception(ERRORS[answer[:1]](answer[1:].decode()))
+            decoding.future.set_exception(ERRORS[answer[:1]](answer[1:].decode()))
 
     # ── deaths and births ────────────────────────────────────────────────────────────────────
 
-    def _replace(self, helper: Helper) -> None:
-        """A helper is dead: answer for what it had in hand, and have another one."""
-        job, helper.job = helper.job, None
-        assert helper.connection is not None, "a helper without one is not there"  # noqa: S101
-        self._loop.remove_reader(helper.connection)
-        helper.connection.close()
-        helper.connection = None
-        if helper in self._idle:
-            self._idle.remove(helper)
-        if job is not None:
-            # Its own timer ends a helper that hangs, a little after it has got the job.
-            hung = self._loop.time() - helper.began >= self._plan.seconds
+    def _replace(self, decoder: Decoder) -> None:
+        """A decoder is dead: answer for what it had in hand, and have another one."""
+        decoding, decoder.decoding = decoder.decoding, None
+        assert decoder.connection is not None, "a decoder without one is not there"  # noqa: S101
+        self._loop.remove_reader(decoder.connection)
+        decoder.connection.close()
+        decoder.connection = None
+        if decoder in self._idle:
+            self._idle.remove(decoder)
+        if decoding is not None and not decoder.has_begun:
+            self._queue.appendleft(decoding)  # it is not what the decoder died of
+        elif decoding is not None:
+            # Its own timer ends a decoder that hangs, a little after it has got the decoding.
+            hung = self._loop.time() - decoder.began >= self._plan.seconds
             self._meter.count(DECODERS_LOST, "hung" if hung else "crashed")
             log.warning("a decoder %s on an image and is replaced", "hung" if hung else "crashed")
-            self._answer_for(job, hung=hung)
-        if helper.is_born:
-            self._start(helper)
+            self._answer_for(decoding, hung=hung)
+        if decoder.is_born:
+            self._start(decoder)
         else:
-            self._loop.call_later(PAUSE_SECONDS, self._start, helper)
+            self._loop.call_later(PAUSE_SECONDS, self._start, decoder)
 
-    def _answer_for(self, job: Job, *, hung: bool) -> None:
-        job.tries += 1
-        if job.future.done():
+    def _answer_for(self, decoding: Decoding, *, hung: bool) -> None:
+        decoding.tries += 1
+        if decoding.future.done():
             return
         if hung:
-            job.future.set_exception(
+            decoding.future.set_exception(
                 InvalidImage(
                     f"The image takes more than {self._plan.seconds:g} s to decode; "
                     "send it scaled down, or save it anew as a baseline JPEG."
                 )
             )
-        elif job.tries == 1:
-            self._queue.appendleft(job)  # the helper may have been killed for another reason
+        elif decoding.tries == 1:
+            self._queue.appendleft(decoding)  # the decoder may have been killed for another reason
         else:
-            job.future.set_exception(
+            decoding.future.set_exception(
                 InvalidImage("The image breaks its decoder; save it anew as JPEG or as PNG.")
             )
 
-    def _start(self, helper: Helper) -> None:
+    def _start(self, decoder: Decoder) -> None:
         """Have it born; it is idle once it says so."""
         if self._closed:
             return
-        helper.is_born = False
+        decoder.is_born = False
         try:
-            connection = helper.give_birth(self._nursery_control())
-        except OSError:  # the nursery is gone; its successor may fail as it did
-            self._end_nursery()
-            self._loop.call_later(PAUSE_SECONDS, self._start, helper)
+            connection = decoder.be_born(self._fork)
+        except OSError:
+            self._loop.call_later(PAUSE_SECONDS, self._start, decoder)
             return
-        self._loop.add_reader(connection, self._on_answer, helper)
-
-    def _nursery_control(self) -> socket.socket:
-        """The socket that has helpers forked; starts the nursery if it is not there."""
-        if self._control is not None:
-            return self._control
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._nursery = subprocess.Popen(  # noqa: S603  # our own command
-                [sys.executable, *self._module, str(theirs.fileno()), self._plan.model_dump_json()],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=_environment(),
-            )
-        self._control = ours
-        return ours
-
-    def _end_nursery(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._nursery is not None:
-            try:
-                self._nursery.wait(self._plan.seconds + LEAVE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._nursery.kill()
-                self._nursery.wait()
-            self._nursery = None
-
-
-def _environment() -> dict[str, str]:
-    """Ours without the settings, keys among them, and with what suits a helper.
-
-    No thread of numpy's beside forks, and the :data:`ALLOCATOR`.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GSOP_")}
-    return kept | ALLOCATOR | {"OPENBLAS_NUM_THREADS": "1"}
-
-
-def _anonymous_memory(size: int) -> int:
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("gsop-decoder")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    return descriptor
+        self._loop.add_reader(connection, self._on_answer, decoder)

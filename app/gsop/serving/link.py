@@ -9,16 +9,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from gsop.arena.counters import RESENT, Meter
-from gsop.arena.layout import Arena, EngineState
-from gsop.arena.messages import (
-    Decoder,
-    Kind,
-    connect,
-    encode,
-    encode_payload,
-    unpack_reply,
-)
+from gsop.arena.board import Board
+from gsop.arena.counters import Meter
+from gsop.arena.families import RESENT
+from gsop.arena.messages import Decoder, Kind, connect, encode, encode_payload, unpack_reply
+from gsop.arena.slot import FrontSlots
 from gsop.errors import DeadlineExceeded, EngineCrashed, NotReady
 
 log = logging.getLogger("gsop.front")
@@ -29,32 +24,30 @@ then it was alone. Once alone may be chance, if somebody kills engines; twice is
 
 RETRY_SECONDS = 0.2
 
-_READY = EngineState.READY.value
-
 
 class Waiter:
     """An image on its way through an engine.
 
     Attributes:
-        slot, ticket: where it lies.
-        future: resolves when the slot is finished.
+        slot, ticket: where it lies, and for which request.
+        future: resolves to the engine that has finished it.
         crashes: engines that died while they computed it.
         link: where it waits now.
     """
 
     __slots__ = ("crashes", "future", "link", "slot", "ticket")
 
-    def __init__(self, slot: int, ticket: int, future: "asyncio.Future[None]") -> None:
+    def __init__(self, slot: int, ticket: int, future: "asyncio.Future[int]") -> None:
         self.slot = slot
         self.ticket = ticket
         self.future = future
         self.crashes = 0
         self.link: EngineLink | None = None
 
-    def finish(self) -> None:
-        """The engine is done with the slot."""
+    def finish(self, engine: int) -> None:
+        """That engine is done with the slot."""
         if not self.future.done():
-            self.future.set_result(None)
+            self.future.set_result(engine)
 
     def fail(self, error: Exception) -> None:
         """There will be no answer."""
@@ -79,12 +72,20 @@ class EngineLink(asyncio.Protocol):
     """
 
     def __init__(
-        self, arena: Arena, engine: int, meter: Meter, resend: Callable[[Waiter], None]
+        self,
+        engine: int,
+        address: str,
+        *,
+        slots: FrontSlots,
+        board: Board,
+        meter: Meter,
+        resend: Callable[[Waiter], None],
     ) -> None:
         self.waiting: dict[int, Waiter] = {}
-        self._arena = arena
-        self._states = arena.engines["state"]
         self._engine = engine
+        self._address = address
+        self._slots = slots
+        self._board = board
         self._meter = meter
         self._resend = resend
         self._transport: asyncio.WriteTransport | None = None
@@ -97,15 +98,14 @@ class EngineLink(asyncio.Protocol):
     @property
     def is_ready(self) -> bool:
         """Whether the engine at the other end answers now."""
-        return self._transport is not None and self._states.item(self._engine) == _READY
+        return self._transport is not None and self._board.is_ready(self._engine)
 
     async def open(self) -> None:
         """Connect, for as long as it takes."""
-        address = self._arena.deployment.engine_address(self._engine)
         loop = asyncio.get_running_loop()
         while not self._closing:
             try:
-                await loop.create_unix_connection(lambda: self, sock=connect(address))
+                await loop.create_unix_connection(lambda: self, sock=connect(self._address))
             except OSError as error:
                 log.error("engine %d cannot be reached: %s", self._engine, error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -162,7 +162,7 @@ class EngineLink(asyncio.Protocol):
             if kind == Kind.DONE:
                 waiter = self.waiting.get(number)
                 if waiter is not None and waiter.ticket == ticket:
-                    waiter.finish()
+                    waiter.finish(self._engine)
             elif kind == Kind.REPLY and ticket in self._questions:
                 future = self._questions[ticket]
                 if not future.done():
@@ -185,15 +185,14 @@ class EngineLink(asyncio.Protocol):
         """Decide about a slot whose engine died: answered, given up, or sent again."""
         if waiter.future.done():
             return
-        fields = self._arena.fields
-        if fields["done"][waiter.slot] == waiter.ticket:
-            waiter.finish()
+        if self._slots.is_done(waiter.slot, waiter.ticket, self._engine):
+            waiter.finish(self._engine)
             return
-        if fields["running"][waiter.slot] == waiter.ticket:
+        if self._slots.has_begun(waiter.slot, waiter.ticket, self._engine):
             waiter.crashes += 1
-            fields["running"][waiter.slot] = 0
             if waiter.crashes >= MAX_CRASHES:
                 waiter.fail(EngineCrashed("engines died on this image again and again"))
                 return
+        waiter.ticket = self._slots.renew(waiter.slot)
         self._meter.count(RESENT)
         self._resend(waiter)

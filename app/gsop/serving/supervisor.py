@@ -1,28 +1,33 @@
 """The parent of all: makes the arena, starts engines and fronts, replaces what dies, drains.
 
-It never touches a request. Each child holds the read end of a pipe (its standard input) whose
-write end only the supervisor has; when the supervisor dies, however it dies, every child sees the
-end of that pipe and goes too.
+It never touches a request. Two nurseries fork its processes: one that has torch imported, the
+engines; one that has not, the fronts and, asked by them, their decoders. When the supervisor dies,
+however it dies, every process sees the end of its lifeline and goes too.
 """
 
 import logging
+import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self
 
-from gsop.arena.counters import COUNTERS
-from gsop.arena.layout import EXIT_SETUP, Arena, Deployment, EngineState, Phase
+from gsop.arena.board import Board, SupervisorBoard
+from gsop.arena.deployment import Deployment
+from gsop.arena.layout import Arena
 from gsop.arena.messages import address_prefix, listen
+from gsop.arena.states import EngineState, Phase
+from gsop.backends.registry import module_of
+from gsop.processes.child import Child
 from gsop.processes.listener import turn_away
-from gsop.processes.nursery import Nursery, Process
+from gsop.processes.nursery import Birth, Ending, Nursery
+from gsop.processes.orphans import Orphanage
 from gsop.settings import Settings
 from gsop.store.manifest import Manifest
 
@@ -32,133 +37,75 @@ BEAT_SECONDS = 0.5
 LEAVE_SECONDS = 5.0
 """How long an engine may take to leave once nothing waits for it."""
 
-BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Pause before a child is started again, by how often in a row it died before it was well."""
+MOST_FRONT_FAILURES = 6
+"""So often a front may die before any has ever served; then something is wrong with all of them."""
 
+SPINS = {"GOMP_SPINCOUNT": "10000"}
+"""How long a thread of a forward that waits for the others keeps its processor: some 20 µs.
 
-def describe_exit(status: int) -> str:
-    """A process's end in words: its exit status or the signal that killed it."""
-    if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return f"exit status {status}"
+Without the bound it is milliseconds, and where there are fewer processors than threads just then (a
+front wants one, a container has a quota) that is the processor that the others need: a ResNet-50's
+forward took up to 18 times its time (docs/performance.md)."""
 
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""numpy would start a thread for each processor in every process, and none of ours needs them."""
 
-class Child:
-    """A process that is started again when it dies, watched by a thread of its own."""
-
-    def __init__(
-        self,
-        name: str,
-        spawn: Callable[[], Process],
-        on_death: Callable[[int], bool],
-    ) -> None:
-        """Prepare.
-
-        Args:
-            name: for the log.
-            spawn: starts it; its standard input is its lifeline.
-            on_death: is told the exit status; says whether the process had been well, in which
-                case it is started again at once.
-        """
-        self.name = name
-        self._start_process = spawn
-        self._on_death = on_death
-        self._retired = threading.Event()
-        self._lock = threading.Lock()
-        self._process: Process | None = None
-        self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Start the process, and from now on again whenever it dies."""
-        self._thread.start()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the process, if it lives."""
-        with self._lock:
-            if self._process is not None and self._process.poll() is None:
-                self._process.send_signal(number)
-
-    def retire(self) -> None:
-        """Do not start it again."""
-        self._retired.set()
-
-    def terminate(self) -> None:
-        """Send SIGTERM, and do not start it again."""
-        self.retire()
-        self.signal(signal.SIGTERM)
-
-    def end_lifeline(self) -> None:
-        """Close its standard input, so that it leaves by itself, and do not start it again."""
-        self.retire()
-        with self._lock:
-            if self._process is not None and self._process.stdin is not None:
-                self._process.stdin.close()
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it was gone within ``seconds``."""
-        self._thread.join(max(0.0, seconds))
-        return not self._thread.is_alive()
-
-    def _watch(self) -> None:
-        failures = 0
-        while not self._retired.is_set():
-            try:
-                process = self._spawn()
-            except OSError as error:  # no memory, no processes or descriptors left
-                end, was_well = str(error), False
-            else:
-                if process is None:
-                    return
-                status = process.wait()
-                if process.stdin is not None:
-                    process.stdin.close()
-                if self._retired.is_set():
-                    return
-                end, was_well = describe_exit(status), self._on_death(status)
-            failures = 0 if was_well else failures + 1
-            pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
-            log.error("%s ended (%s); next start in %.1f s", self.name, end, pause)
-            self._retired.wait(pause)
-
-    def _spawn(self) -> Process | None:
-        with self._lock:
-            if self._retired.is_set():
-                return None
-            self._process = self._start_process()
-            return self._process
+LINE = b"line"
+"""Message through a front's lifeline: with it comes a new line to the nursery of the decoders."""
 
 
 class Supervisor:
     """The service's processes. A context manager: what was started is gone at its end.
+
+    Args:
+        settings: the service's.
+        manifests: the models to load, the first being the default.
+        routes: the calls that are counted by name.
+        front_modules: what fronts have imported.
+        adopt: whether orphans come to this process; only where all its children are ours.
 
     Attributes:
         arena: the shared memory.
         failure: why the service cannot start, once that is known.
     """
 
-    def __init__(self, settings: Settings, manifests: Sequence[Manifest]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        manifests: Sequence[Manifest],
+        *,
+        routes: tuple[str, ...] = (),
+        front_modules: Sequence[str] = (),
+        adopt: bool = False,
+    ) -> None:
+        backend = module_of(settings.backend)
         self._folder = (
             tempfile.TemporaryDirectory(prefix="gsop-") if sys.platform != "linux" else None
         )
         prefix = address_prefix(secrets.token_hex(8), self._folder.name if self._folder else "")
         self.arena = Arena.create(
-            Deployment(
-                settings=settings, manifests=tuple(manifests), address=prefix, counters=COUNTERS
-            )
+            Deployment(settings=settings, manifests=tuple(manifests), address=prefix, routes=routes)
         )
         self.failure: str | None = None
         self._settings = settings
-        self._nursery = Nursery()
+        self._board, self._own_board = Board(self.arena), SupervisorBoard(self.arena)
+        self._orphanage = Orphanage(adopt=adopt)
+        self._engine_nursery = Nursery(
+            ["gsop.engine.process", backend], for_engines(os.environ), self._orphanage
+        )
+        self._front_nursery = Nursery(
+            ["gsop.serving.decoder", *front_modules], for_fronts(os.environ), self._orphanage
+        )
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._engines: list[Child] = []
         self._fronts: list[Child] = []
+        self._incarnations = [1] * self.arena.deployment.fronts
         self._listeners: list[socket.socket] = []
         self._http: socket.socket | None = None
         self._beater = threading.Thread(target=self._beat, name="beat", daemon=True)
 
     def __enter__(self) -> Self:
-        self.arena.service["beat"] = time.monotonic_ns()
         self._beater.start()
         return self
 
@@ -179,24 +126,30 @@ class Supervisor:
             self._listeners.append(listener)
             child = Child(
                 f"engine {engine}",
-                partial(self._nursery.fork, engine, self.arena.fd, listener.fileno()),
+                self._engine_nursery,
+                partial(self._engine_birth, engine, listener),
                 partial(self._engine_died, engine),
             )
             self._engines.append(child)
             child.start()
 
-    def start_fronts(self, command: Sequence[str], listener: socket.socket) -> None:
-        """Start the HTTP processes; ``command`` is given the arena, its number and the listener."""
+    def start_fronts(self, entry: str, listener: socket.socket) -> None:
+        """Start the processes that speak to the outside, each over the listening socket."""
         self._http = listener
         for front in range(self.arena.deployment.fronts):
-            fds = (self.arena.fd, listener.fileno())
             child = Child(
                 f"front {front}",
-                partial(_run, [*command, str(fds[0]), str(front), str(fds[1])], fds),
+                self._front_nursery,
+                partial(self._front_birth, front, entry, listener),
                 partial(self._front_died, front),
+                self._hand_line,
             )
             self._fronts.append(child)
             child.start()
+
+    def fork_decoder(self, birth: Birth) -> None:
+        """Have a decoder forked, for a front in this process; raises OSError if none can be had."""
+        self._front_nursery.fork_unwatched(birth)
 
     def wait(self) -> None:
         """Until :meth:`request_stop`, or until the service turns out not to be able to start."""
@@ -204,17 +157,17 @@ class Supervisor:
 
     def request_stop(self) -> None:
         """End :meth:`wait`; safe in a signal handler. Readiness goes off at once."""
-        self.arena.service["phase"] = max(Phase.LEAVING, self.arena.phase)
+        self._own_board.enter(Phase.LEAVING)
         self._stop.set()
 
     def stop(self) -> bool:
         """Drain and end everything; whether all went by itself within ``GSOP_DRAIN_SECONDS``."""
         if self.failure is None and self._fronts:
-            self.arena.service["phase"] = Phase.LEAVING
+            self._own_board.enter(Phase.LEAVING)
             time.sleep(self._settings.drain_delay_seconds)
             if self._http is not None:
                 turn_away(self._http)
-        self.arena.service["phase"] = Phase.DRAINING
+        self._own_board.enter(Phase.DRAINING)
         for front in self._fronts:
             front.retire()
         if self._http is not None:
@@ -223,7 +176,8 @@ class Supervisor:
         # Only now: what was in flight needed the engines, and their successors if they died.
         clean &= self._end(self._engines, Child.end_lifeline, LEAVE_SECONDS)
         self._fronts, self._engines = [], []
-        self._nursery.close()
+        self._front_nursery.close()
+        self._engine_nursery.close()
         return clean
 
     @staticmethod
@@ -240,38 +194,84 @@ class Supervisor:
         return all(gone)
 
     def _beat(self) -> None:
-        """Show that the supervisor lives, and end engines that hang."""
+        """Show that the supervisor lives, bury orphans, and end engines that hang."""
         while not self._ended.wait(BEAT_SECONDS):
+            self._own_board.show_life()
+            self._orphanage.bury()
             now = time.monotonic_ns()
-            self.arena.service["beat"] = now
-            for engine, since in enumerate(self.arena.engines["busy_since"].tolist()):
+            for number, engine in enumerate(self._board.engines()):
+                since = engine.busy_since
                 if since and now - since > self._settings.hang_seconds * 1e9:
-                    log.error("engine %d hangs in a batch and is killed", engine)
-                    self._engines[engine].signal(signal.SIGKILL)
+                    log.error("engine %d hangs in a batch and is killed", number)
+                    self._engines[number].signal(signal.SIGKILL)
 
-    def _engine_died(self, engine: int, status: int) -> bool:
-        record = self.arena.engines[engine : engine + 1]
-        was_ready = record["state"] == EngineState.READY
-        if status == EXIT_SETUP and not record["epoch"]:
+    def _engine_birth(self, engine: int, listener: socket.socket) -> Birth:
+        return Birth(
+            f"gsop-engine-{engine}",
+            "gsop.engine.process:main",
+            [engine, self._own_board.incarnation(engine)],
+            [self.arena.fd, listener.fileno()],
+        )
+
+    def _engine_died(self, engine: int, ending: Ending) -> bool:
+        status = self._board.engine(engine)
+        was_ready = status.state == EngineState.READY
+        if ending.reason is not None and not status.epoch:
             self._engines[engine].retire()
-            self.failure = record["reason"][0].decode()
-            self._stop.set()
-        elif status == EXIT_SETUP:
-            log.error("engine %d cannot start: %s", engine, record["reason"][0].decode())
-        record["state"] = EngineState.STARTING if was_ready else EngineState.FAILED
-        record["busy_since"] = 0
-        record["restarts"] += 1
-        return bool(was_ready)
+            self._fail(ending.reason)
+        elif ending.reason is not None:
+            log.error("engine %d cannot start: %s", engine, ending.reason)
+        self._own_board.engine_died(engine, was_ready=was_ready)
+        return was_ready
 
-    def _front_died(self, front: int, _status: int) -> bool:
-        was_well = bool(self.arena.fronts["serving"][front])
-        self.arena.fronts["serving"][front] = False
-        return was_well
+    def _front_birth(self, front: int, entry: str, listener: socket.socket) -> Birth:
+        return Birth(
+            f"gsop-front-{front}",
+            entry,
+            [front, self._incarnations[front]],
+            [self.arena.fd, listener.fileno()],
+            line=True,
+        )
+
+    def _front_died(self, front: int, ending: Ending) -> bool:
+        incarnation = self._incarnations[front]
+        self._incarnations[front] += 1
+        if self._board.serving_incarnation(front) == incarnation:
+            return True
+        has_served = any(map(self._board.serving_incarnation, range(len(self._fronts))))
+        if ending.reason is not None and not has_served:
+            self._fail(ending.reason)
+        elif ending.reason is not None:
+            log.error("front %d cannot start: %s", front, ending.reason)
+        elif not has_served and incarnation >= MOST_FRONT_FAILURES:
+            self._fail(f"front {front} cannot start ({ending}): the log says why")
+        return False
+
+    def _hand_line(self, front: Child) -> None:
+        """The nursery of the decoders has died, and the front lives: it asks the next one."""
+        try:
+            with self._front_nursery.line() as line:
+                front.hand(LINE, line)
+        except OSError as error:
+            log.error("%s gets no decoders any more and is replaced: %s", front.name, error)
+            front.signal(signal.SIGTERM)
+
+    def _fail(self, reason: str) -> None:
+        """The service cannot start: nothing is tried again."""
+        self.failure = self.failure or reason
+        for child in (*self._engines, *self._fronts):
+            child.retire()
+        self._stop.set()
 
 
-def _run(command: Sequence[str], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
-    # A group of its own: a terminal's Ctrl-C reaches the supervisor alone, which then stops its
-    # children in the right order.
-    return subprocess.Popen(  # noqa: S603  # our own command
-        command, stdin=subprocess.PIPE, pass_fds=descriptors, process_group=0
-    )
+def for_engines(environment: Mapping[str, str]) -> dict[str, str]:
+    """An engine's environment: ours without keys; :data:`SPINS`, unless the operator chose."""
+    kept = {name: v for name, v in environment.items() if not name.startswith("GSOP_API_KEYS")}
+    chosen = "OMP_WAIT_POLICY" in environment
+    return ({} if chosen else SPINS) | ONE_THREAD | kept
+
+
+def for_fronts(environment: Mapping[str, str]) -> dict[str, str]:
+    """A front's environment: ours without the settings, keys among them, which the arena holds."""
+    kept = {name: v for name, v in environment.items() if not name.startswith("GSOP_")}
+    return kept | ONE_THREAD

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gsop.errors import StoreError
+from gsop.gates.answers import AnswerLayout
 from gsop.images import InputSpec
-from gsop.model.config import GateSpec, GSoPResNetConfig, gate_layout
+from gsop.model.config import GSoPResNetConfig, gate_layout
 
 FORMAT: Final = 1
 """The manifest format that this code writes, and the only one that it reads."""
@@ -68,14 +69,10 @@ class Manifest(BaseModel):
         return self
 
     @cached_property
-    def gates(self) -> tuple[GateSpec, ...]:
-        """The gates that the network returns, in network order."""
-        return gate_layout(self.config, self.input.height, self.input.width)
-
-    @cached_property
-    def gate_size(self) -> int:
-        """Numbers in all gates of one prediction together."""
-        return sum(gate.size for gate in self.gates)
+    def answer(self) -> AnswerLayout:
+        """What an answer of the network holds."""
+        gates = gate_layout(self.config, self.input.height, self.input.width)
+        return AnswerLayout(self.labels, gates)
 
     def class_id(self, text: str) -> int | None:
         """The class that ``text`` names, by label or by number; ``None`` if there is none."""

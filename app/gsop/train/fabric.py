@@ -5,7 +5,7 @@ import logging
 import torch
 from lightning_fabric import Fabric
 
-from gsop.backends.base import find_device
+from gsop.backends.torch_device import find_device
 from gsop.settings import torchrun_layout
 from gsop.train.recipe import Recipe
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from gsop.api.http.bodies import LARGE_BYTES, MAX_JSON_VALUES, BodyMemory, read_images
+from gsop.api.http.bodies import LARGE_BYTES, MAX_JSON_VALUES, read_images
 from gsop.errors import RequestError
+from gsop.serving.classify import BodyMemory
 from tests.chaos.shots import FORM, form
 
 MAX_IMAGES = 4

@@ -8,7 +8,7 @@ import pytest
 from numpy.random import default_rng
 
 from tests.api.http.test_resilience import IMAGES, PNG, alone, check_answers
-from tests.predictors import ABORT, FITS, LARGE, NAN, POISON
+from tests.failing_backends import ABORT, FITS, LARGE, NAN, POISON
 from tests.support import Server, eventually, in_background, png, send_all
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def marked(mark: int) -> bytes:
 @pytest.fixture(scope="module")
 def failing(tiny_store: Path) -> Iterator[Server]:
     with Server(
-        tiny_store, models="tiny", backend="tests.predictors:Failing", max_batch=8
+        tiny_store, models="tiny", backend="tests.failing_backends:Failing", max_batch=8
     ) as server:
         yield server.wait_ready()
 
@@ -61,7 +61,7 @@ def test_a_batch_that_does_not_fit_is_split_and_the_limit_lowered(
     tiny_store: Path, backend: str
 ) -> None:
     with Server(
-        tiny_store, models="tiny", backend=f"tests.predictors:{backend}", max_batch=16
+        tiny_store, models="tiny", backend=f"tests.failing_backends:{backend}", max_batch=16
     ) as server:
         server.wait_ready()
         if backend == "Cramped":

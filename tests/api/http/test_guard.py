@@ -186,7 +186,7 @@ def test_the_rest_of_a_refused_body_is_not_awaited_for_ever(server: Server) -> N
 
 def test_answers_that_nobody_reads_are_dropped(server: Server) -> None:
     """A client asks for far more than the kernel's buffers hold, and never reads."""
-    front = Path(f"/proc/{server.child('gsop.api.http.front')}/fd")
+    front = Path(f"/proc/{server.child('gsop-front-0')}/fd")
     request = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
 
     def answered() -> float:

@@ -13,7 +13,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error, positive_data_acceptance
 
 from gsop.api.http.app import create_app
-from gsop.keys import Scope, make_key
+from gsop.keys import KeyScope, make_key
 from tests.imagery import encode, picture
 from tests.support import Server
 
@@ -33,7 +33,7 @@ UNHURRIED = settings(
 _FOUND: Any = schemathesis.openapi.from_dict(create_app().openapi()).get_all_operations()
 OPERATIONS = {found.ok().label: found.ok() for found in _FOUND}
 
-KEYS = {scope: make_key(scope, [scope]) for scope in Scope}
+KEYS = {scope: make_key(scope, [scope]) for scope in KeyScope}
 HEADERS = [
     {},
     {"Authorization": "Bearer gsop_unknown"},

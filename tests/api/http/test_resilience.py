@@ -1,5 +1,6 @@
 """Failures on purpose: what is promised must hold while processes die, hang and leave."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -96,28 +97,41 @@ def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
     assert server.metric("gsop_resent_total") > 0
 
 
-def test_no_request_fails_when_the_nursery_is_killed(server: Server) -> None:
+def zombies(server: Server) -> list[int]:
+    """Descendants that have ended and that nobody has taken away."""
+    found = []
+    for pid in server.descendants():
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                found.append(pid)
+    return found
+
+
+def test_no_request_fails_when_the_nurseries_are_killed(server: Server) -> None:
     expected = alone(server)
-    engine = server.engine()
+    engine, front = server.engine(), server.child("gsop-front-0")
     join = in_background(send_all(server.url, IMAGES, clients=16, requests=600))
     eventually(lambda: server.metric("gsop_batch_size_sum") > 100)
-    (nursery,) = [
-        pid
-        for pid, command in server.descendants().items()
-        if "gsop.processes.nursery" in command and pid != engine
-    ]
-    os.kill(nursery, signal.SIGKILL)
+    for pid, name in server.descendants().items():
+        if name == "gsop-nursery":
+            os.kill(pid, signal.SIGKILL)
     answers = join()
     assert len(answers) == 600
     check_answers(answers, expected)
-    assert server.engine() != engine
-    assert not Path(f"/proc/{engine}").exists()
+    assert (server.engine(), server.child("gsop-front-0")) == (engine, front), "nothing was lost"
+    # What dies now has a new nursery to be born from.
+    os.kill(engine, signal.SIGKILL)
+    os.kill(front, signal.SIGKILL)
+    eventually(lambda: ready_again(server), 120)
+    check_answers(in_background(send_all(server.url, IMAGES, clients=4, requests=40))(), expected)
+    assert {server.engine(), server.child("gsop-front-0")}.isdisjoint((engine, front))
+    eventually(lambda: zombies(server) == [])
 
 
 def test_sigterm_answers_what_is_in_flight(server: Server) -> None:
     below = server.descendants()
-    others = [command for command in below.values() if "gsop.serving.decoder" not in command]
-    assert len(others) == 3, "a front, the nursery and its engine"
+    others = sorted(name for name in below.values() if name != "gsop-decoder")
+    assert others == ["gsop-engine-0", "gsop-front-0", "gsop-nursery", "gsop-nursery"]
     with engine_stopped(server):
         join = in_background(send_all(server.url, IMAGES, clients=20, requests=20))
         eventually(lambda: server.metric("gsop_slots", state="used") == 20)
@@ -220,7 +234,7 @@ def test_a_killed_front_comes_back_with_all_its_slots(tiny_store: Path) -> None:
         with engine_stopped(server):
             join = in_background(send_until_error(server))
             eventually(lambda: server.metric("gsop_slots", state="used") == 1)
-            os.kill(server.child("gsop.api.http.front"), signal.SIGKILL)
+            os.kill(server.child("gsop-front-0"), signal.SIGKILL)
             join()
         eventually(lambda: ready_again(server), 60)
         assert server.metric("gsop_slots", state="used") == 0
@@ -248,7 +262,7 @@ def test_nothing_outlives_a_killed_supervisor(server: Server) -> None:
 
 def test_a_front_is_small_and_has_no_torch(server: Server) -> None:
     server.predict(IMAGES[0])
-    front = Path(f"/proc/{server.child('gsop.api.http.front')}")
+    front = Path(f"/proc/{server.child('gsop-front-0')}")
     assert "libtorch" not in (front / "maps").read_text()
     status = dict(line.split(":", 1) for line in (front / "status").read_text().splitlines())
     assert int(status["VmRSS"].split()[0]) < 150 * 1024

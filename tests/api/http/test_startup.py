@@ -60,7 +60,7 @@ def test_a_port_that_is_taken_is_refused_at_start(tiny_store: Path) -> None:
         ({"models": "tiny", "slots": 2, "fronts": 4}, "GSOP_SLOTS"),
         ({"models": "tiny", "tls_keyfile": "key.pem"}, "GSOP_TLS_CERTFILE"),
         ({"models": "tiny", "max_body_bytes": 2000, "body_memory_bytes": 1000}, "GSOP_BODY_MEMORY"),
-        ({"models": "tiny", "backend": "tests.predictors:Nobody"}, "GSOP_BACKEND"),
+        ({"models": "tiny", "backend": "tests.failing_backends:Nobody"}, "GSOP_BACKEND"),
         ({"models": "tiny", "api_keys_file": "/nowhere"}, "GSOP_API_KEYS_FILE"),
         ({"models": "tiny", "slots": 65536, "max_image_pixels": 0}, "GSOP_MAX_IMAGE_PIXELS"),
     ],

@@ -4,16 +4,13 @@ A middleware before all routes rather than a dependency of each: what is not lis
 ``admin``, so a new route cannot be forgotten, and without keys it is not even installed.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gsop.api.http.problems import documented, problem_response
 from gsop.errors import Forbidden, Unauthorized
-from gsop.keys import ApiKey, recognise
-from gsop.keys import Scope as Permission
+from gsop.keys import ANYBODY, ApiKey, Caller, KeyScope, recognise
 
 OPEN = frozenset(
     {"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/healthz", "/readyz"}
@@ -21,46 +18,13 @@ OPEN = frozenset(
 """Needs no key: the documents, which hold nothing of anybody, and what probes ask."""
 
 _SUFFICES = {
-    "predict": frozenset({Permission.PREDICT}),
-    "attention": frozenset({Permission.ATTENTION}),
-    "models": frozenset({Permission.PREDICT, Permission.ATTENTION}),
+    "predict": frozenset({KeyScope.PREDICT}),
+    "attention": frozenset({KeyScope.ATTENTION}),
+    "models": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
 }
 """By the first part of the path, the scopes of which one suffices beside ``admin``."""
 
 _CALLER = "gsop.caller"
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who sent a request.
-
-    Attributes:
-        name: of the key; empty without keys.
-        owner: marks what is the caller's: the key's place in the settings + 1; 0 without keys.
-        scopes: what the caller may do.
-    """
-
-    name: str
-    owner: int
-    scopes: frozenset[Permission]
-
-    def require(self, scope: Permission, what: str) -> None:
-        """Check a permission that depends on more than the path.
-
-        Raises:
-            Forbidden: if the caller lacks it; ``what`` says for what it is needed.
-        """
-        if not self.scopes & {scope, Permission.ADMIN}:
-            raise Forbidden(f"{what} needs a key with the scope {scope}; ask the operator for one")
-
-    @property
-    def sees(self) -> int | None:
-        """The owner whose records the caller may see; ``None``: everybody's."""
-        return None if Permission.ADMIN in self.scopes else self.owner
-
-
-ANYBODY = Caller("", 0, frozenset(Permission))
-"""The caller where there are no keys."""
 
 
 def caller_of(scope: Scope) -> Caller:
@@ -103,10 +67,10 @@ class Access:
         return caller
 
 
-def sufficient(path: str) -> frozenset[Permission]:
+def sufficient(path: str) -> frozenset[KeyScope]:
     """The scopes of which one suffices for a path that is not :data:`OPEN`."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
-    return _SUFFICES.get(first, frozenset()) | {Permission.ADMIN}
+    return _SUFFICES.get(first, frozenset()) | {KeyScope.ADMIN}
 
 
 def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
@@ -117,35 +81,26 @@ def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     return None
 
 
-def document_access(app: FastAPI) -> None:
+def document_access(text: dict[str, Any]) -> None:
     """Have the OpenAPI text say which calls need a key, and what they answer without one."""
-    make = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is not None:
-            return app.openapi_schema
-        text = make()
-        components = text.setdefault("components", {})
-        components["securitySchemes"] = {
-            "key": {
-                "type": "http",
-                "scheme": "bearer",
-                "description": "An API key, where the operator has set some (`GSOP_API_KEYS`).",
-            }
+    components = text.setdefault("components", {})
+    components["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, where the operator has set some (`GSOP_API_KEYS`).",
         }
-        refusals = {
-            str(status): {"description": entry["description"], "content": entry["content"]}
-            for status, entry in documented(Unauthorized, Forbidden).items()
-        }
-        for entry in refusals.values():
-            for content in entry["content"].values():
-                content["schema"] = {"$ref": "#/components/schemas/Problem"}
-        for path, operations in text["paths"].items():
-            if path not in OPEN:
-                for operation in operations.values():
-                    # The empty alternative: without keys in the settings, none is needed.
-                    operation["security"] = [{"key": sorted(sufficient(path))}, {}]
-                    operation["responses"] |= refusals
-        return text
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    }
+    refusals = {
+        str(status): {"description": entry["description"], "content": entry["content"]}
+        for status, entry in documented(Unauthorized, Forbidden).items()
+    }
+    for entry in refusals.values():
+        for content in entry["content"].values():
+            content["schema"] = {"$ref": "#/components/schemas/Problem"}
+    for path, operations in text["paths"].items():
+        if path not in OPEN:
+            for operation in operations.values():
+                # The empty alternative: without keys in the settings, none is needed.
+                operation["security"] = [{"key": sorted(sufficient(path))}, {}]
+                operation["responses"] |= refusals

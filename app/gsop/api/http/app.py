@@ -1,25 +1,34 @@
 """The ASGI application: routes, errors, and what lives as long as the process."""
 
+import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 import gsop
-from gsop.api.http import attention, health, models, predict, problems
+from gsop.api.http import attention, health, models, predict_documentation, problems
 from gsop.api.http.access import Access, document_access
-from gsop.api.http.direct import DirectPredict
+from gsop.api.http.predict import Predict
+from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
-from gsop.arena.layout import Arena
-from gsop.serving.client import EngineClient
+from gsop.arena.board import FrontBoard
+from gsop.arena.layout import Arena, Role
+from gsop.serving.classify import Classifier
 from gsop.serving.decoder import Plan
-from gsop.serving.decoders import Decoders
+from gsop.serving.decoders import Decoders, Fork
+from gsop.serving.engines import Engines
 from gsop.serving.supervisor import Supervisor
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
@@ -34,30 +43,48 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code`.
 """
 
 
-def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
+@dataclass(frozen=True)
+class FrontProcess:
+    """What a front was given by its supervisor.
+
+    Attributes:
+        arena: as a front sees it.
+        incarnation: which process of that front this is.
+        fork: has decoders forked.
+    """
+
+    arena: Arena
+    incarnation: int
+    fork: Fork
+
+
+def create_app(front: FrontProcess | None = None) -> FastAPI:
     """The application.
 
     Args:
-        arena: of the supervisor that started this process. Without one (``uvicorn
+        front: what the supervisor that started this process gave it. Without one (``uvicorn
             gsop.api.http.app:create_app --factory``) the application starts its own engines from
             the environment's settings and stops them at its end.
-        front: which of the front processes this is.
     """
-    if arena is not None:
-        settings = arena.deployment.settings
+    if front is not None:
+        settings = front.arena.deployment.settings
     else:
         settings = Settings.load().model_copy(update={"fronts": 1})
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if arena is not None:
-            async with _serving(app, arena, front):
+        if front is not None:
+            async with _serving(app, front):
                 yield
             return
         manifests = [resolve(settings.model_store, name) for name in settings.models]
-        with Supervisor(settings, manifests) as supervisor, _readiness_off_at_sigterm(supervisor):
+        with (
+            Supervisor(settings, manifests, routes=ROUTES) as supervisor,
+            _readiness_off_at_sigterm(supervisor),
+        ):
             supervisor.start_engines()
-            async with _serving(app, supervisor.arena, 0):
+            arena = Arena.attach(os.dup(supervisor.arena.fd), Role("front"))
+            async with _serving(app, FrontProcess(arena, 1, supervisor.fork_decoder)):
                 yield
 
     app = FastAPI(
@@ -68,7 +95,14 @@ def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
         lifespan=lifespan,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
-    app.add_middleware(DirectPredict)  # the innermost: all others see its requests
+    _add_middleware(app, settings)
+    _add_routes(app)
+    _document(app)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """The layers around the routes, from the innermost."""
     if settings.api_keys:
         app.add_middleware(Access, keys=settings.api_keys)
     if settings.cors_origins:
@@ -82,32 +116,67 @@ def create_app(arena: Arena | None = None, front: int = 0) -> FastAPI:
         )
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
     problems.add_handlers(app)
-    for module in (predict, attention, models, health):
+
+
+class PlainRoute(Route):
+    """A route without FastAPI's work, that says which it is as FastAPI's do."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether it is this one, and what its handler is told."""
+        match, told = super().matches(scope)
+        return match, {**told, "route": self}
+
+
+def _add_routes(app: FastAPI) -> None:
+    app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
+    for module in (attention, models, health):
         app.include_router(module.router)
-    document_access(app)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("docs")
 
-    return app
+
+def _document(app: FastAPI) -> None:
+    """Have the OpenAPI text tell of all calls, and refuse one that would not be counted."""
+    documented = [predict_documentation.DOCUMENTATION, *app.routes]
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=app.description,
+                license_info=app.license_info,
+                routes=documented,
+            )
+            document_access(app.openapi_schema)
+            if undeclared := app.openapi_schema["paths"].keys() - set(ROUTES):
+                raise RuntimeError(f"calls that routes.py does not declare: {undeclared}")
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
 
 
 @asynccontextmanager
-async def _serving(app: FastAPI, arena: Arena, front: int) -> AsyncIterator[None]:
-    settings, manifests = arena.deployment.settings, arena.deployment.manifests
+async def _serving(app: FastAPI, front: FrontProcess) -> AsyncIterator[None]:
+    deployment = front.arena.deployment
+    settings = deployment.settings
     plan = Plan(
-        process=f"decoder of front {front}",
-        specs=tuple(manifest.input for manifest in manifests),
+        process=f"decoder of front {front.arena.role.number}",
+        specs=tuple(manifest.input for manifest in deployment.manifests),
         max_pixels=settings.max_image_pixels,
         max_bytes=settings.max_body_bytes,
         seconds=settings.decode_seconds,
         log_level=settings.log_level,
         log_format=settings.log_format,
     )
-    async with EngineClient(arena, front) as client:
-        with Decoders(plan, settings.decoder_count, client.meter) as decoders:
-            app.state.service = Service(client, settings, decoders)
+    async with Engines(front.arena) as engines:
+        with Decoders(plan, settings.decoder_count, engines.meter, front.fork) as decoders:
+            classifier = Classifier(engines, settings, decoders)
+            app.state.service = Service(front.arena, engines, classifier)
+            FrontBoard(front.arena, front.incarnation).serve()
             yield
 
 
@@ -119,10 +188,13 @@ class _readiness_off_at_sigterm:  # noqa: N801  # reads as a verb where it is us
         self._previous: Callable[[int, FrameType | None], Any] | int | None = None
 
     def __enter__(self) -> None:
-        self._previous = signal.signal(signal.SIGTERM, self._handle)
+        # Only the main thread may handle signals; some servers run the application in another.
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGTERM, self._handle)
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._supervisor.request_stop()

@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
 from gsop.api.http import rendering
 from gsop.api.http.access import caller_of
+from gsop.api.http.formats import RECORD_FORMATS, write_record
 from gsop.api.http.negotiation import choose
 from gsop.api.http.problems import documented
+from gsop.api.http.routes import ATTENTION, ATTENTION_OF
 from gsop.api.http.schemas import AttentionQuery, AttentionRecord, AttentionStatistics
 from gsop.api.http.service import ServiceDep
 from gsop.errors import (
@@ -19,8 +20,8 @@ from gsop.errors import (
     UnknownModel,
     UnknownPrediction,
 )
-from gsop.keys import Scope
-from gsop.serving.client import LoadedModel
+from gsop.keys import KeyScope
+from gsop.serving.engines import LoadedModel
 
 router = APIRouter(tags=["attention"])
 
@@ -31,14 +32,15 @@ PredictionId = Annotated[
 MAX_ACCEPT = 1000
 """Characters of an Accept header: some times what browsers send, and cheap to weigh up."""
 
-_DRAWING = CapacityLimiter(1)
-"""One picture at a time: drawing takes tens of milliseconds, in which predictions must go on."""
-
-_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_FORMS: dict[str, Any] = {
+    media_type: {"schema": {"type": "string", "format": "binary"}}
+    for media_type in RECORD_FORMATS
+    if media_type != "application/json"
+}
 
 
 @router.get(
-    "/attention",
+    ATTENTION,
     summary="Live statistics of the gates",
     response_model=AttentionStatistics,
     responses=documented(UnknownModel, InvalidParameter, NotReady),
@@ -55,21 +57,19 @@ async def attention(
     """
     caller = caller_of(request.scope)
     if query.class_ is not None:
-        caller.require(Scope.ADMIN, "class")
-    model = service.client.model(query.model, query.version)
+        caller.require(KeyScope.ADMIN, "class")
+    model = service.engines.model(query.model, query.version)
     _check_stage(model, query.stage)
-    seen = await service.client.statistics(model, _class_id(model, query.class_), caller.sees)
-    return rendering.json_response(
-        rendering.statistics(model, seen, model.manifest.gates, query.stage)
-    )
+    seen = await service.engines.statistics(model, _class_id(model, query.class_), caller.sees)
+    return rendering.json_response(rendering.statistics(model, seen, query.stage))
 
 
 @router.get(
-    "/attention/{id}",
+    ATTENTION_OF,
     summary="The gates of one earlier prediction",
     response_model=AttentionRecord,
     responses={
-        200: {"content": {"image/png": _BINARY, rendering.NPZ: _BINARY}},
+        200: {"content": _FORMS},
         **documented(UnknownPrediction, NotAcceptable, InvalidParameter, NotReady),
     },
 )
@@ -84,22 +84,13 @@ async def attention_of(
     Only the newest predictions are kept (`GSOP_ATTENTION_RECORDS`), and only the API key that asked
     for them sees them, or one with the scope `admin`.
     """
-    form = choose(accept, ("application/json", "image/png", rendering.NPZ))
-    model, kept = await service.client.record(id, caller_of(request.scope).sees)
-    if form == "image/png":
-        picture = await to_thread.run_sync(rendering.record_picture, model, kept, limiter=_DRAWING)
-        return Response(picture, media_type=form)
-    if form == rendering.NPZ:
-        return Response(
-            rendering.record_arrays(model, kept),
-            media_type=form,
-            headers={"Content-Disposition": 'attachment; filename="gates.npz"'},
-        )
-    return rendering.json_response(rendering.record(model, kept))
+    media_type = choose(accept, tuple(RECORD_FORMATS))
+    model, kept = await service.engines.record(id, caller_of(request.scope).sees)
+    return await write_record(media_type, model, kept)
 
 
 def _check_stage(model: LoadedModel, stage: str | None) -> None:
-    stages = sorted({gate.stage for gate in model.manifest.gates})
+    stages = sorted({gate.stage for gate in model.manifest.answer.gates})
     if stage is not None and stage not in stages:
         raise InvalidParameter(
             f"stage: {stage!r} has no gate; the gated stages are {', '.join(stages) or 'none'}"

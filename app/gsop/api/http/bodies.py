@@ -9,8 +9,7 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,8 @@ from starlette.concurrency import run_in_threadpool
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-from gsop.errors import BodyTimeout, BodyTooLarge, Overloaded, RequestError, UnsupportedMediaType
+from gsop.errors import BodyTimeout, BodyTooLarge, RequestError, UnsupportedMediaType
+from gsop.serving.classify import BodyShare
 
 # Its warnings quote the body, and everybody could fill the log with them.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -45,47 +45,8 @@ _SPACES = b" \t\r\n\v\f"
 ACCEPTED = "image/*, application/octet-stream, multipart/form-data or application/json"
 
 
-class BodyMemory:
-    """The bytes of bodies that a front holds, and may hold, at once."""
-
-    def __init__(self, capacity: int) -> None:
-        self._free = capacity
-
-    @contextmanager
-    def share(self) -> Iterator["BodyShare"]:
-        """One request's share; given back at the end of the block."""
-        share = BodyShare(self)
-        try:
-            yield share
-        finally:
-            self._free += share.held
-
-    def take(self, count: int) -> None:
-        """Count bytes that have come.
-
-        Raises:
-            Overloaded: if that is more than there may be.
-        """
-        if count > self._free:
-            raise Overloaded("the bodies of other requests fill the memory that is set aside")
-        self._free -= count
-
-
-class BodyShare:
-    """What one request has taken of the front's :class:`BodyMemory`, in bytes."""
-
-    def __init__(self, memory: BodyMemory) -> None:
-        self._memory = memory
-        self.held = 0
-
-    def add(self, count: int) -> None:
-        """Count ``count`` bytes more; raises as :meth:`BodyMemory.take`."""
-        self._memory.take(count)
-        self.held += count
-
-
 async def read_images(
-    request: Request, share: BodyShare, *, max_bytes: int, max_images: int, seconds: float
+    request: Request, memory: BodyShare, *, max_bytes: int, max_images: int, seconds: float
 ) -> list[bytes]:
     """The images in a request's body: one, or several in a multipart body.
 
@@ -104,7 +65,7 @@ async def read_images(
         raise UnsupportedMediaType("compressed bodies are not read; send the image as it is")
     try:
         async with asyncio.timeout(seconds):
-            body = await _read_body(request, share, max_bytes)
+            body = await _read_body(request, memory, max_bytes)
     except TimeoutError as error:
         raise BodyTimeout(
             f"the body did not come whole within {seconds:g} s; send it faster, or a smaller image"
@@ -137,7 +98,7 @@ def _is_raw(kind: str) -> bool:
     return kind.startswith("image/") or kind == "application/octet-stream"
 
 
-async def _read_body(request: Request, share: BodyShare, max_bytes: int) -> bytes:
+async def _read_body(request: Request, memory: BodyShare, max_bytes: int) -> bytes:
     too_large = BodyTooLarge(f"the body has more than {max_bytes} bytes; send a smaller image")
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
@@ -147,7 +108,7 @@ async def _read_body(request: Request, share: BodyShare, max_bytes: int) -> byte
         count += len(part)
         if count > max_bytes:
             raise too_large
-        share.add(len(part))
+        memory.add(len(part))
         parts.append(part)
     return b"".join(parts)
 

@@ -1,8 +1,4 @@
-"""A front process: uvicorn over the supervisor's listening socket.
-
-``python -m gsop.api.http.front ARENA_FD FRONT LISTENER_FD``. Standard input is the lifeline: its
-end means that the supervisor died, and that nobody would ever end this process.
-"""
+"""A front process: uvicorn over the supervisor's listening socket."""
 
 import asyncio
 import gc
@@ -11,15 +7,17 @@ import os
 import resource
 import socket
 import sys
-import threading
 from functools import partial
 
 import uvicorn
 
-from gsop.api.http.app import create_app
+from gsop.api.http.app import FrontProcess, create_app
 from gsop.api.http.guard import guarded
-from gsop.arena.layout import Arena
+from gsop.arena.layout import Arena, Role
+from gsop.errors import SetupError
 from gsop.logs import configure
+from gsop.processes.lifeline import leave_with_supervisor
+from gsop.processes.nursery import Birth, Line
 from gsop.processes.scheduling import let_work_gather
 
 log = logging.getLogger("gsop.front")
@@ -31,33 +29,63 @@ KEEP_ALIVE_SECONDS = 65
 """Longer than load balancers keep idle connections (60 s): it is they who must close first."""
 
 
-def main() -> None:
-    """Serve until SIGTERM."""
-    arena = Arena.attach(int(sys.argv[1]))
-    front = int(sys.argv[2])
-    listener = socket.socket(fileno=int(sys.argv[3]))
+def main(
+    front: int, incarnation: int, lifeline_fd: int, arena_fd: int, listener_fd: int, line_fd: int
+) -> None:
+    """Serve until SIGTERM, or until the supervisor is gone.
+
+    Raises:
+        SetupError: if it cannot be set up; starting it again does not mend that.
+    """
+    arena = Arena.attach(arena_fd, Role("front", front))
     settings = arena.deployment.settings
     configure(f"front {front}", level=settings.log_level, form=settings.log_format, private=True)
-    threading.Thread(target=_leave_with_supervisor, name="lifeline", daemon=True).start()
-    config = uvicorn.Config(
-        create_app(arena, front),
-        http=guarded(
-            head_seconds=settings.head_seconds,
-            max_connections=_connections(settings.max_connections),
-        ),
-        ws="none",
-        log_config=None,
-        log_level=logging.WARNING,
-        access_log=False,
-        server_header=False,
-        ssl_certfile=settings.tls_certfile,
-        ssl_keyfile=settings.tls_keyfile,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-    )
+    decoders = DecoderLine(socket.socket(fileno=line_fd))
+    leave_with_supervisor(socket.socket(fileno=lifeline_fd), decoders.replace)
+    try:
+        config = uvicorn.Config(
+            create_app(FrontProcess(arena, incarnation, decoders.fork)),
+            http=guarded(
+                head_seconds=settings.head_seconds,
+                max_connections=_connections(settings.max_connections),
+            ),
+            ws="none",
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            ssl_certfile=settings.tls_certfile,
+            ssl_keyfile=settings.tls_keyfile,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        )
+        config.load()
+    except OSError as error:
+        raise SetupError(f"front {front} cannot be set up: {error}") from error
     let_work_gather()
     gc.freeze()  # what the imports made lives as long as the process: collections pass it over
-    _Server(config, handshake_seconds=settings.head_seconds).run(sockets=[listener])
+    server = _Server(config, handshake_seconds=settings.head_seconds)
+    server.run(sockets=[socket.socket(fileno=listener_fd)])
+    if not server.started:
+        sys.exit(1)
+
+
+class DecoderLine:
+    """This front's line to the nursery of its decoders; another comes when that has died."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = Line(line)
+
+    def fork(self, birth: Birth) -> None:
+        """Have a decoder forked; how it ends, its own socket tells. Raises as :meth:`Line.fork`."""
+        self._line.fork(birth).close()
+
+    def replace(self, _message: bytes, descriptors: list[int]) -> None:
+        """The supervisor hands a new line."""
+        old, self._line = self._line, Line(socket.socket(fileno=descriptors[0]))
+        old.close()
+        for further in descriptors[1:]:
+            os.close(further)
 
 
 class _Server(uvicorn.Server):
@@ -88,12 +116,3 @@ def _connections(wanted: int) -> int:
         possible,
     )
     return possible
-
-
-def _leave_with_supervisor() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

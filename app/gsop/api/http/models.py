@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from gsop.api.http.problems import documented
+from gsop.api.http.routes import MODEL, MODELS
 from gsop.api.http.schemas import GateHeader, Model, ModelList, ModelSummary, ModelVersion
 from gsop.api.http.service import Service, ServiceDep
 from gsop.errors import InvalidParameter, StoreError, UnknownModel
@@ -19,14 +20,14 @@ router = APIRouter(tags=["models"])
 # Both read the store's folders, so both are plain functions: they run in a thread.
 
 
-@router.get("/models", summary="The store's versions")
+@router.get(MODELS, summary="The store's versions")
 def models(service: ServiceDep) -> ModelList:
     """Every version in the store, whether it is loaded, and how well it was measured."""
     return ModelList(models=[_summary(service, version) for version in _versions(service)])
 
 
 @router.get(
-    "/models/{name}",
+    MODEL,
     summary="All versions of a model",
     responses=documented(UnknownModel, InvalidParameter),
 )
@@ -50,13 +51,13 @@ def _versions(service: Service) -> list[StoredVersion]:
     present = {(version.name, version.version) for version in stored}
     return stored + [
         StoredVersion(m.name, m.version, root / m.name / m.version, manifest=m, error=None)
-        for m in (model.manifest for model in service.client.models)
+        for m in (model.manifest for model in service.engines.models)
         if (m.name, m.version) not in present
     ]
 
 
 def _summary(service: Service, stored: StoredVersion) -> ModelSummary:
-    loaded = [(m.manifest.name, m.manifest.version) for m in service.client.models]
+    loaded = [(m.manifest.name, m.manifest.version) for m in service.engines.models]
     key = (stored.name, stored.version)
     summary = ModelSummary(
         name=stored.name, version=stored.version, loaded=key in loaded, default=key == loaded[0]
@@ -86,7 +87,7 @@ def _version(service: Service, stored: StoredVersion) -> ModelVersion:
             "labels": list(manifest.labels),
             "gates": [
                 GateHeader(stage=g.stage, block=g.block, kind=g.kind, shape=list(g.shape))
-                for g in manifest.gates
+                for g in manifest.answer.gates
             ],
             "provenance": manifest.provenance,
             "sha256": manifest.sha256,

@@ -1,7 +1,6 @@
 """Answers as JSON, straight from numpy: the shapes of ``schemas.py`` without their cost."""
 
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,33 +9,36 @@ import numpy.typing as npt
 import orjson
 from starlette.responses import Response
 
-from gsop.api.http.service import Answer
-from gsop.gates.answers import ClassScore, gates_of, top_classes
-from gsop.gates.memory import GateStatistics, Record, split_gates
-from gsop.gates.picture import draw_gates
+from gsop.gates.answers import ClassScore
+from gsop.gates.memory import Record
+from gsop.gates.statistics import GateStatistics
 from gsop.model.config import GateSpec
-from gsop.serving.client import LoadedModel, Statistics
+from gsop.serving.classify import Classified
+from gsop.serving.engines import LoadedModel, Statistics
 
-NPZ = "application/x-npz"
 SUMMARY = ("mean", "std", "min", "max")
 
 
+def to_json(content: Any) -> bytes:
+    """JSON; numpy arrays are allowed anywhere."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 def json_response(content: Any, headers: dict[str, str] | None = None) -> Response:
-    """An answer in JSON; numpy arrays are allowed anywhere."""
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, media_type="application/json", headers=headers)
+    """An answer in JSON."""
+    return Response(to_json(content), media_type="application/json", headers=headers)
 
 
 def prediction(
-    answer: Answer, *, top_k: int, attention: bool, total_seconds: float
+    answer: Classified, *, top_k: int, attention: bool, total_seconds: float
 ) -> dict[str, Any]:
     """The answer for one image (:class:`gsop.api.http.schemas.Prediction`)."""
-    manifest, values = answer.model.manifest, answer.inference.values
+    layout, values = answer.model.manifest.answer, answer.inference.values
     return {
         "id": answer.inference.id,
         "model": model_ref(answer.model),
-        "predictions": _predictions(top_classes(manifest, values, top_k)),
-        "attention": _gates(gates_of(manifest, values)) if attention else None,
+        "predictions": _predictions(layout.top_classes(values, top_k)),
+        "attention": _gates(layout.gates_of(values)) if attention else None,
         "timing_ms": {
             "decode": _milliseconds(answer.decode_seconds),
             "queue": _milliseconds(answer.inference.queue_seconds),
@@ -51,12 +53,11 @@ def server_timing(timing_ms: dict[str, float]) -> str:
     return ", ".join(f"{stage};dur={duration}" for stage, duration in timing_ms.items())
 
 
-def statistics(
-    model: LoadedModel, seen: Statistics, gates: Sequence[GateSpec], stage: str | None
-) -> dict[str, Any]:
-    """Live statistics of ``gates`` (:class:`gsop.api.http.schemas.AttentionStatistics`)."""
+def statistics(model: LoadedModel, seen: Statistics, stage: str | None) -> dict[str, Any]:
+    """Live statistics of the gates (:class:`gsop.api.http.schemas.AttentionStatistics`)."""
+    layout = model.manifest.answer
     parts = {
-        name: {spec.name: part for spec, part in split_gates(gates, vector)}
+        name: {spec.name: part for spec, part in layout.split_gates(vector)}
         for name, vector in _vectors(seen.gates).items()
     }
     return {
@@ -65,7 +66,7 @@ def statistics(
         "since": moment(seen.since),
         "stages": [
             _header(spec) | {name: parts.get(name, {}).get(spec.name) for name in SUMMARY}
-            for spec in gates
+            for spec in layout.gates
             if stage in (None, spec.stage)
         ],
         "recent": [
@@ -82,29 +83,14 @@ def statistics(
 
 def record(model: LoadedModel, kept: Record) -> dict[str, Any]:
     """One earlier prediction (:class:`gsop.api.http.schemas.AttentionRecord`)."""
+    layout = model.manifest.answer
     return {
         "id": kept.id,
         "model": model_ref(model),
         "time": moment(kept.time),
-        "predictions": _predictions(top_classes(model.manifest, kept.values, kept.top_k)),
-        "stages": _gates(gates_of(model.manifest, kept.values)),
+        "predictions": _predictions(layout.top_classes(kept.values, kept.top_k)),
+        "stages": _gates(layout.gates_of(kept.values)),
     }
-
-
-def record_picture(model: LoadedModel, kept: Record) -> bytes:
-    """One earlier prediction's gates as a PNG."""
-    best = top_classes(model.manifest, kept.values, 1)[0]
-    title = f"{model.manifest.name}/{model.manifest.version}: {best.label} ({best.probability:.1%})"
-    return draw_gates(list(gates_of(model.manifest, kept.values)), title=title)
-
-
-def record_arrays(model: LoadedModel, kept: Record) -> bytes:
-    """One earlier prediction as npz: ``probabilities``, and each gate under its name."""
-    arrays = {spec.name: gate for spec, gate in gates_of(model.manifest, kept.values)}
-    classes = model.manifest.config.num_classes
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, probabilities=kept.values[:classes], **arrays)
-    return file.getvalue()
 
 
 def model_ref(model: LoadedModel) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gsop.arena.layout import EngineState
+from gsop.arena.states import EngineState
 
 
 class Problem(BaseModel):

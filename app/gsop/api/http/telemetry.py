@@ -12,13 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gsop.api.http.access import caller_of
 from gsop.api.http.problems import internal_error
 from gsop.api.http.service import Service
-from gsop.arena.layout import Phase
+from gsop.arena.families import CLIENT_LEFT, OTHER
+from gsop.arena.states import Phase
 from gsop.logs import REQUEST_ID
+from gsop.serving.classify import CallerLeft
 
 log = logging.getLogger("gsop.front")
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
-CLIENT_LEFT = 499
 
 
 class Telemetry:
@@ -43,14 +44,14 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-                if _service(scope).client.arena.phase != Phase.SERVING:
+                if _service(scope).engines.board.phase != Phase.SERVING:
                     # The client must not send another request on a connection that will be closed.
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
             await self._app(scope, receive, send_marked)
-        except ClientDisconnect:
+        except (ClientDisconnect, CallerLeft):
             status = CLIENT_LEFT
         except Exception:  # the one place where a defect becomes an answer
             log.exception("the request ran into a defect")
@@ -58,8 +59,8 @@ class Telemetry:
                 raise  # the answer has begun; only the broken connection can tell the client
             await internal_error()(scope, receive, send_marked)
         finally:
-            meter = _service(scope).client.meter
-            route = getattr(scope.get("route"), "path", "other")
+            meter = _service(scope).engines.meter
+            route = getattr(scope.get("route"), "path", OTHER)
             meter.count_request(route, status)
             if self._log_requests:
                 milliseconds = round((time.perf_counter() - began) * 1000, 3)

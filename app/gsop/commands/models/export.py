@@ -87,7 +87,7 @@ def _write_onnx(file: Path, manifest: Manifest, model: GSoPResNet) -> None:
             (_example(manifest),),
             dynamo=True,  # the opset is the one that the exporter is made for
             input_names=[INPUT],
-            output_names=[LOGITS, *(gate.name for gate in manifest.gates)],
+            output_names=[LOGITS, *(gate.name for gate in manifest.answer.gates)],
             dynamic_shapes={INPUT: {0: "batch"}},
             verbose=False,
         )

@@ -40,7 +40,7 @@ def show(settings: Settings, reference: str) -> int:
     for title, facts in sections.items():
         if facts:
             console.print(_table(title, facts.items()), "")
-    gates = [(gate.name, " × ".join(map(str, gate.shape))) for gate in manifest.gates]
+    gates = [(gate.name, " × ".join(map(str, gate.shape))) for gate in manifest.answer.gates]
     console.print(_table("gates", gates or [("none", "")]))
     return 0
 

@@ -1,4 +1,4 @@
-"""Predictors that fail in the ways that devices do; ``GSOP_BACKEND=tests.predictors:NAME``.
+"""Backends that fail in the ways that devices do; ``GSOP_BACKEND=tests.failing_backends:NAME``.
 
 What they do to an image depends on its first pixel's red, so that a client chooses by what it
 sends.
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from gsop.backends.base import Pending, Predictor
+from gsop.backends.base import OutOfMemory, Pixels
+from gsop.backends.torch_cpu import TorchCpu
+from gsop.backends.torch_device import Staged
 
 ABORT, POISON, NAN, LARGE = 250, 251, 252, 253
 """First red value of images that end the process, spoil the device, are answered with NaN, and fit
@@ -25,17 +25,17 @@ FITS = 3
 SLOW_SECONDS = 0.02
 """How long a batch of :class:`Slow` takes."""
 
-Images = Sequence[npt.NDArray[np.uint8]]
+Images = Sequence[Pixels]
 
 
 def _marks(images: Images) -> list[int]:
     return [int(image[0, 0, 0]) for image in images]
 
 
-class Failing(Predictor):
+class Failing(TorchCpu):
     """Fails on marked images."""
 
-    def submit(self, images: Images) -> Pending:
+    def submit(self, images: Images) -> Staged:
         """As its parent, if no image is marked."""
         marks = _marks(images)
         if ABORT in marks:
@@ -53,19 +53,19 @@ def _poisoned() -> NoReturn:
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
-class Cramped(Predictor):
+class Cramped(TorchCpu):
     """Has room for few images at once, and for a large one never."""
 
-    def submit(self, images: Images) -> Pending:
+    def submit(self, images: Images) -> Staged:
         """As its parent, if they fit."""
         if len(images) > FITS or LARGE in _marks(images):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise OutOfMemory("CUDA out of memory. Tried to allocate 2.00 GiB")
         return super().submit(images)
 
     def warm_up(self) -> None:
         """With one image: so that the first large batch meets the limit while serving."""
         spec = self.manifest.input
-        self.submit([np.zeros((spec.height, spec.width, 3), np.uint8)]).result()
+        self.result(self.submit([np.zeros((spec.height, spec.width, 3), np.uint8)]))
 
 
 class CrampedFromTheStart(Cramped):
@@ -73,13 +73,21 @@ class CrampedFromTheStart(Cramped):
 
     def warm_up(self) -> None:
         """Every size of batch."""
-        Predictor.warm_up(self)
+        TorchCpu.warm_up(self)
 
 
-class Slow(Predictor):
+class Spoilt(TorchCpu):
+    """Fails when it is warmed up, as a device in exclusive use does."""
+
+    def warm_up(self) -> None:
+        """Never."""
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+
+class Slow(TorchCpu):
     """Takes its time, whatever the batch: a capacity that does not depend on the machine."""
 
-    def submit(self, images: Images) -> Pending:
+    def submit(self, images: Images) -> Staged:
         """As its parent, later."""
         end = time.monotonic() + SLOW_SECONDS
         pending = super().submit(images)

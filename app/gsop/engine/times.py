@@ -1,7 +1,9 @@
-"""What a batch costs: a fixed time and a time for each image, fitted while the engine runs.
+"""How long batches take: learned from those that were, while the engine runs.
 
-A device takes about a·n + b for n images. With both known, a batch can be bounded by time instead
-of by number (``GSOP_TARGET_LATENCY_MS``).
+A device takes about a·n + b for n images, but not quite: a batch of one is often dearer, and CUDA
+graphs go in steps. So a size that was seen often enough is expected to take what it took, and any
+other what the line through all of them says. Deadlines and ``GSOP_TARGET_LATENCY_MS`` both ask here
+(docs/performance.md has what the alternatives were worth).
 """
 
 from collections import deque
@@ -11,9 +13,17 @@ KEPT = 15
 """Newest durations of each batch size that count. Their median is not moved by a few outliers: a
 batch that another process held up, or the first of its size."""
 
+KNOWN = 3
+"""Batches after which a size is believed rather than the line."""
 
-class BatchCost:
-    """The line through the medians of each batch size, by least squares."""
+
+class BatchTimes:
+    """The durations of one model's batches on one device.
+
+    Attributes:
+        image: seconds for each image, by the line.
+        fixed: seconds for a batch, whatever its size, by the line.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[int, deque[float]] = {}
@@ -21,13 +31,8 @@ class BatchCost:
         self.image = 0.0
         self.fixed = 0.0
 
-    @property
-    def known(self) -> bool:
-        """Whether any batch was seen."""
-        return bool(self._medians)
-
     def learn(self, size: int, seconds: float) -> None:
-        """Take in how long a batch took."""
+        """Take in how long the device took for a batch."""
         seen = self._seen.setdefault(size, deque(maxlen=KEPT))
         seen.append(seconds)
         self._medians[size] = median(seen)
@@ -35,17 +40,16 @@ class BatchCost:
 
     def expect(self, size: int) -> float:
         """Seconds that a batch of ``size`` images will take; 0 while nothing is known."""
+        if len(self._seen.get(size, ())) >= KNOWN:
+            return self._medians[size]
         return self.fixed + self.image * size
 
     def largest(self, seconds: float, most: int) -> int:
         """The most images, 1 to ``most``, whose batch is expected to take at most ``seconds``."""
-        if self.expect(most) <= seconds:
-            return most
-        if self.image <= 0:
-            return 1
-        return max(1, min(most, int((seconds - self.fixed) / self.image)))
+        return next((size for size in range(most, 1, -1) if self.expect(size) <= seconds), 1)
 
     def _fit(self) -> None:
+        """The line through the medians of each size, by least squares."""
         weights = {size: len(seen) for size, seen in self._seen.items()}
         total = sum(weights.values())
         mean_size = sum(size * weight for size, weight in weights.items()) / total

@@ -1,4 +1,4 @@
-"""The front's side of the engines: a slot for each image, an answer for each slot.
+"""The engines, as a front sees them: a slot for each image, an answer for each slot.
 
 A front never queues more than its slots hold, and never loses what it sent: the pixels stay in the
 slot until the answer is out, so when a connection ends because an engine died, everything that is
@@ -8,18 +8,21 @@ still waiting is sent again, to its successor or to another engine.
 import asyncio
 import secrets
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from gsop.arena.counters import STAGE_SECONDS, Meter
-from gsop.arena.layout import Arena, EngineState, Outcome, Phase
+from gsop.arena.board import Board
+from gsop.arena.counters import Meter
+from gsop.arena.families import PART_SECONDS
+from gsop.arena.layout import Arena
+from gsop.arena.slot import FrontSlots, Slot
+from gsop.arena.states import Outcome
 from gsop.errors import (
     ClientOverloaded,
     DeadlineExceeded,
@@ -32,15 +35,14 @@ from gsop.errors import (
     UnknownModel,
     UnknownPrediction,
 )
-from gsop.gates.memory import GateStatistics, Record
-from gsop.gates.queries import RECENT, Answer, Query, RecordQuery, StatisticsQuery, ask
+from gsop.gates.memory import Record
+from gsop.gates.queries import RECENT, Query, RecordQuery, Reply, StatisticsQuery, ask
+from gsop.gates.statistics import GateStatistics
 from gsop.serving.link import EngineLink, Waiter
 from gsop.store.manifest import Manifest
 
 ASK_SECONDS = 10.0
 """How long a question about gates may wait behind a batch."""
-
-_DRAINING = Phase.DRAINING.value
 
 _FAILURES: dict[int, tuple[type[GSoPError], str]] = {
     Outcome.EXPIRED: (DeadlineExceeded, "the image could not be answered before the deadline"),
@@ -56,28 +58,6 @@ class LoadedModel:
     index: int
     manifest: Manifest
 
-    @cached_property
-    def width(self) -> int:
-        """Numbers in an answer: probabilities, then gates."""
-        return self.manifest.config.num_classes + self.manifest.gate_size
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A slot held by one image.
-
-    Attributes:
-        number: its place in the arena.
-        ticket: marks this use of it.
-        model: what it is for.
-        image: ``(H, W, 3)`` uint8, to be written before :meth:`EngineClient.infer`.
-    """
-
-    number: int
-    ticket: int
-    model: LoadedModel
-    image: npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class Inference:
@@ -85,7 +65,7 @@ class Inference:
 
     Attributes:
         id: the prediction's public id; it cannot be guessed.
-        values: ``(classes + G,)`` float32: probabilities, then gates.
+        values: the answer, ``(width,)`` float32, as the manifest's layout has it.
         queue_seconds: from submission to the start of its batch.
         inference_seconds: from the start of its batch to its end.
     """
@@ -121,41 +101,51 @@ class Statistics:
     recent: list[Recent]
 
 
-class EngineClient:
-    """Sends images to the engines and asks about gates. An asynchronous context manager."""
+class Engines:
+    """Sends images to the engines and asks about gates. An asynchronous context manager.
 
-    def __init__(self, arena: Arena, front: int) -> None:
-        self.arena = arena
-        self._front = front
-        self.meter = Meter.of_front(arena, front)
+    Attributes:
+        board: what the processes tell of themselves.
+        meter: the front's.
+        models: those that are loaded, the default first.
+    """
+
+    def __init__(self, arena: Arena) -> None:
+        settings = arena.deployment.settings
+        self.board = Board(arena)
+        self.meter = Meter(arena)
         self.models = [LoadedModel(i, m) for i, m in enumerate(arena.deployment.manifests)]
-        self._fields = arena.fields
-        self._phase = arena.service["phase"]
-        self._epochs = arena.engines["epoch"]
+        self._slots = FrontSlots(arena)
+        self._records_kept = settings.attention_records
         self._was_ready = False
-        self._free = deque(arena.deployment.slots_of(front))
-        self.capacity = len(self._free)
-        # A client's connections are spread over the fronts by the kernel, so is its share.
-        self._share = -(-arena.deployment.settings.slots_per_client // arena.deployment.fronts)
+        # A caller's connections are spread over the fronts by the kernel, so is its share.
+        self._share = -(-settings.slots_per_client // arena.deployment.fronts)
         self._held: Counter[str] = Counter()
-        self._fields["ticket"][list(self._free)] = 0  # what a predecessor of this front held
-        self._ticket = time.monotonic_ns()  # above all tickets of a predecessor
         self._links = [
-            EngineLink(arena, engine, self.meter, self._send)
+            EngineLink(
+                engine,
+                arena.deployment.engine_address(engine),
+                slots=self._slots,
+                board=self.board,
+                meter=self.meter,
+                resend=self._send,
+            )
             for engine in range(arena.deployment.engines)
         ]
 
     async def __aenter__(self) -> Self:
         for link in self._links:
             await link.open()
-        self.arena.fronts["serving"][self._front] = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for link in self._links:
             link.close()
 
-    # ── models and states ────────────────────────────────────────────────────────────────────
+    @property
+    def capacity(self) -> int:
+        """Images that this front can have in the service at once."""
+        return self._slots.capacity
 
     def model(self, name: str | None, version: str | None) -> LoadedModel:
         """The loaded model of that name and version; without a name, the default.
@@ -173,48 +163,42 @@ class EngineClient:
         asked = wanted if version is None else f"{wanted}/{version}"
         raise UnknownModel(f"{asked} is not loaded; loaded: {loaded}")
 
-    @property
-    def states(self) -> list[EngineState]:
-        """What each engine is doing."""
-        return [EngineState(state) for state in self.arena.engines["state"].tolist()]
-
     # ── images ───────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
     def acquire(
-        self, model: LoadedModel, count: int = 1, owner: int = 0, holder: str = ""
+        self, model: LoadedModel, count: int = 1, caller: int = 0, sharer: str = ""
     ) -> Iterator[list[Slot]]:
         """Take ``count`` slots, all or none, and give them back at the end.
 
         Args:
             model: what the images are for.
             count: how many there are.
-            owner: who may see their records later; 0 is nobody in particular.
-            holder: the client whose share of the slots they count to.
+            caller: who may see their records later; 0 is nobody in particular.
+            sharer: whose share of the slots they count to.
 
         Raises:
             Overloaded: if that many are not free.
-            ClientOverloaded: if the client would have more than its share.
+            ClientOverloaded: if one would have more than its share.
             NotReady: if no engine has been ready yet.
             Draining: if the service is shutting down.
         """
         self.check_admission(count)
-        if self._share and self._held[holder] + count > self._share:
+        if self._share and self._held[sharer] + count > self._share:
             raise ClientOverloaded(
                 f"one client may have {self._share} images here at once; wait for answers before "
                 "sending more"
             )
-        slots = [self._hold(self._free.popleft(), model, owner) for _ in range(count)]
-        self._held[holder] += count
+        slots = [self._slots.hold(model.index, caller) for _ in range(count)]
+        self._held[sharer] += count
         try:
             yield slots
         finally:
-            self._held[holder] -= count
-            if not self._held[holder]:
-                del self._held[holder]
+            self._held[sharer] -= count
+            if not self._held[sharer]:
+                del self._held[sharer]
             for slot in slots:
-                self._fields["ticket"][slot.number] = 0  # an engine that has not begun it skips it
-                self._free.append(slot.number)
+                self._slots.release(slot)
 
     def check_admission(self, count: int = 1) -> None:
         """Whether ``count`` slots could be taken now.
@@ -224,27 +208,20 @@ class EngineClient:
             NotReady: if no engine has been ready yet.
             Draining: if the service is shutting down.
         """
-        if self._phase.item() == _DRAINING:
+        if self.board.is_draining:
             raise Draining("the service is shutting down; send the request to another instance")
         if not self._was_ready:
-            self._was_ready = bool(self._epochs.any())
+            self._was_ready = self.board.was_ready
             if not self._was_ready:
                 raise NotReady("the model is still being loaded", retry_after=2)
-        if len(self._free) < count:
+        if self._slots.free < count:
             raise Overloaded("every slot is taken; try again after the time in Retry-After")
-
-    def _hold(self, number: int, model: LoadedModel, owner: int) -> Slot:
-        self._ticket += 1
-        self._fields["owner"][number] = owner
-        self._fields["model"][number] = model.index
-        self._fields["ticket"][number] = self._ticket
-        return Slot(number, self._ticket, model, self.arena.image(number, model.index))
 
     async def infer(self, slot: Slot, *, deadline: int, top_k: int) -> Inference:
         """Have the slot's image answered.
 
         Args:
-            slot: with its image written.
+            slot: with its pixels written.
             deadline: monotonic ns after which the answer is worthless.
             top_k: remembered with the record.
 
@@ -258,33 +235,32 @@ class EngineClient:
         if deadline <= now:
             raise DeadlineExceeded("the deadline passed before the image was submitted")
         id_ = secrets.token_urlsafe(15)
-        fields = self._fields
-        fields["id"][slot.number] = id_.encode()
-        fields["top_k"][slot.number] = top_k
-        fields["deadline"][slot.number] = deadline
-        fields["submitted"][slot.number] = now
-        await self._await_answer(slot, (deadline - now) / 1e9)
-        if outcome := fields["outcome"].item(slot.number):
-            error, text = _FAILURES[outcome]
+        ticket = self._slots.submit(
+            slot.number, id=id_, top_k=top_k, deadline=deadline, submitted=now
+        )
+        engine = await self._answered_by(slot.number, ticket, (deadline - now) / 1e9)
+        finished = self._slots.read(slot, engine)
+        if finished.outcome:
+            error, text = _FAILURES[finished.outcome]
             raise error(text)
-        started = fields["started"].item(slot.number)
         inference = Inference(
             id=id_,
-            values=self.arena.outputs[slot.number, : slot.model.width].copy(),
-            queue_seconds=(started - now) / 1e9,
-            inference_seconds=(fields["finished"].item(slot.number) - started) / 1e9,
+            values=finished.values,
+            queue_seconds=(finished.started - now) / 1e9,
+            inference_seconds=(finished.finished - finished.started) / 1e9,
         )
-        self.meter.observe(STAGE_SECONDS, inference.queue_seconds, "queue")
-        self.meter.observe(STAGE_SECONDS, inference.inference_seconds, "inference")
+        self.meter.observe(PART_SECONDS, inference.queue_seconds, "queue")
+        self.meter.observe(PART_SECONDS, inference.inference_seconds, "inference")
         return inference
 
-    async def _await_answer(self, slot: Slot, seconds: float) -> None:
+    async def _answered_by(self, number: int, ticket: int, seconds: float) -> int:
+        """The engine that has finished the slot."""
         loop = asyncio.get_running_loop()
-        waiter = Waiter(slot.number, slot.ticket, loop.create_future())
+        waiter = Waiter(number, ticket, loop.create_future())
         timer = loop.call_later(seconds, waiter.expire)
         self._send(waiter)
         try:
-            await waiter.future
+            return await waiter.future
         finally:
             timer.cancel()
             waiter.leave()
@@ -297,20 +273,20 @@ class EngineClient:
     # ── gates ────────────────────────────────────────────────────────────────────────────────
 
     async def statistics(
-        self, model: LoadedModel, class_id: int | None, owner: int | None = None
+        self, model: LoadedModel, class_id: int | None, caller: int | None = None
     ) -> Statistics:
         """The gates' statistics, of all engines together.
 
         Args:
             model: whose gates.
             class_id: only predictions whose first class it was; only for everybody's.
-            owner: only this owner's predictions; everybody's if ``None``.
+            caller: only this caller's predictions; everybody's if ``None``.
 
         Raises:
             NotReady: if no engine answers.
         """
-        query = StatisticsQuery(model.index, class_id, owner)
-        total = GateStatistics.empty(model.manifest.gate_size)
+        query = StatisticsQuery(model.index, class_id, caller)
+        total = GateStatistics.empty(model.manifest.answer.gate_size)
         since, recent = time.time(), []
         for meta, values in await self._ask(query):
             total.merge(query.read(meta, values))
@@ -319,26 +295,25 @@ class EngineClient:
         recent.sort(key=lambda entry: entry.time, reverse=True)
         return Statistics(total, since, recent[:RECENT])
 
-    async def record(self, id_: str, owner: int | None = None) -> tuple[LoadedModel, Record]:
-        """One earlier prediction, and the model that made it; of ``owner`` if that is given.
+    async def record(self, id_: str, caller: int | None = None) -> tuple[LoadedModel, Record]:
+        """One earlier prediction, and the model that made it; of ``caller`` if that is given.
 
         Raises:
             UnknownPrediction: if no engine keeps it.
             NotReady: if no engine answers.
         """
-        query = RecordQuery(id_, owner)
+        query = RecordQuery(id_, caller)
         for meta, values in await self._ask(query):
             if found := query.read(meta, values):
                 index, record = found
                 return self.models[index], record
         raise UnknownPrediction(
-            "no such prediction is kept: only the newest are "
-            f"({self.arena.deployment.settings.attention_records} a model and engine), "
-            "and none survives its engine"
+            f"no such prediction is kept: only the newest are ({self._records_kept} a model and "
+            "engine), and none survives its engine"
         )
 
-    async def _ask(self, query: Query) -> list[Answer]:
-        """The answers of all engines that are ready."""
+    async def _ask(self, query: Query) -> list[Reply]:
+        """The replies of all engines that are ready."""
         links = [link for link in self._links if link.is_ready]
         if not links:
             raise NotReady("no engine is ready to be asked")

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Scope
 
 from gsop.api.http.guard import WATCH
-from gsop.api.http.service import while_connected
+from gsop.api.http.service import watch_of
+from gsop.serving.classify import CallerLeft, while_watched
 
 
 class Connection:
@@ -52,7 +53,7 @@ def kind(request: pytest.FixtureRequest) -> type[Connection]:
 
 
 async def work(connection: Connection, seconds: float) -> str:
-    with while_connected(Request(connection.scope(), connection.receive)):
+    with while_watched(watch_of(Request(connection.scope(), connection.receive))):
         await asyncio.sleep(seconds)
     await asyncio.sleep(0)  # what is left of the watch would be heard here
     return "done"
@@ -64,7 +65,7 @@ def test_who_leaves_ends_the_work(kind: type[Connection]) -> None:
         task = asyncio.create_task(work(connection, 60))
         await asyncio.sleep(0.01)
         connection.end()
-        with pytest.raises(ClientDisconnect):
+        with pytest.raises(CallerLeft):
             await asyncio.wait_for(task, 5)
 
     asyncio.run(run())
@@ -73,7 +74,7 @@ def test_who_leaves_ends_the_work(kind: type[Connection]) -> None:
 def test_who_leaves_afterwards_ends_nothing(kind: type[Connection]) -> None:
     async def run() -> None:
         connection = kind()
-        with while_connected(Request(connection.scope(), connection.receive)):
+        with while_watched(watch_of(Request(connection.scope(), connection.receive))):
             await asyncio.sleep(0.01)
             if kind is Connection:
                 connection.end()  # seen by the watch, but told only after the block

@@ -1,0 +1,17 @@
+"""Every call's path, declared once: routes are made of these, and counted by them.
+
+Imports nothing, so that whoever makes room for the counters need not load a web framework.
+"""
+
+PREDICT = "/predict"
+ATTENTION = "/attention"
+ATTENTION_OF = "/attention/{id}"
+MODELS = "/models"
+MODEL = "/models/{name}"
+HEALTHZ = "/healthz"
+READYZ = "/readyz"
+METRICS = "/metrics"
+
+ROUTES = (PREDICT, ATTENTION, ATTENTION_OF, MODELS, MODEL, HEALTHZ, READYZ, METRICS)
+"""Those that are counted by name; the application refuses to have others. What is no call, such as
+the documents, counts as ``other``."""

@@ -1,0 +1,127 @@
+"""What is counted for ``/metrics``, and where in a process's row of counters.
+
+Names follow prometheus.io/docs/practices/naming: base units, ``_total`` for counters, labels from
+fixed sets only. Routes come from the deployment, codes and statuses from the tree of errors.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+from gsop.errors import GSoPError
+
+PARTS = ("read", "decode", "queue", "inference", "total")
+"""Of the way of an image; the metric calls them stages, as the network's are called elsewhere."""
+
+SECONDS = (
+    *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075),
+    *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+OTHER = "other"
+"""Stands for each route and status that is none of those that are known."""
+
+CLIENT_LEFT = 499
+"""The status that is counted for a client that left before its answer."""
+
+_STATUSES_OF_HTTP = (200, 304, 307, 405, CLIENT_LEFT)
+"""Answers that are no error of ours."""
+
+
+def _errors(root: type[GSoPError]) -> Iterator[type[GSoPError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _errors(child)
+
+
+STATUSES = (
+    *map(str, sorted({*_STATUSES_OF_HTTP, *(error.status for error in _errors(GSoPError))})),
+    OTHER,
+)
+RESULTS = ("ok", "cancelled", *dict.fromkeys(error.code for error in _errors(GSoPError)))
+
+
+@dataclass(frozen=True, eq=False)  # by identity: it is looked up on every request
+class Family:
+    """One metric and its labels.
+
+    Attributes:
+        name: with unit, without the suffix that the text format adds.
+        help: what it counts.
+        labels: the label's name and all the values that it can take, for each label.
+        buckets: upper bounds of a histogram, without infinity; empty for a counter.
+    """
+
+    name: str
+    help: str
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Numbers for each combination of labels: a count, or a bucket each and the sum."""
+        return len(self.buckets) + 2 if self.buckets else 1
+
+
+IMAGES = Family("gsop_images", "Images taken in, by what became of them.", (("result", RESULTS),))
+PART_SECONDS = Family(
+    "gsop_stage_seconds",
+    "Time an image spent in each stage of its way.",
+    (("stage", PARTS),),
+    SECONDS,
+)
+BATCH_SIZE = Family("gsop_batch_size", "Images in a batch.", buckets=BATCHES)
+SKIPPED = Family(
+    "gsop_skipped",
+    "Slots that never reached the device (late: their batch would have ended after the deadline).",
+    (("reason", ("expired", "late", "cancelled")),),
+)
+RESENT = Family("gsop_resent", "Slots sent again because their engine died.")
+DECODERS_LOST = Family(
+    "gsop_decoders_lost",
+    "Decoding helpers that an image ended, and that were replaced.",
+    (("reason", ("hung", "crashed")),),
+)
+
+
+@lru_cache
+def requests_family(routes: tuple[str, ...]) -> Family:
+    """The requests, by the routes that are declared."""
+    return Family(
+        "gsop_requests",
+        "Requests answered, by route and HTTP status (499: the client left first).",
+        (("route", (*routes, OTHER)), ("status", STATUSES)),
+    )
+
+
+class Ledger:
+    """Which families there are, and where each combination of labels begins in a row.
+
+    Attributes:
+        requests: the family of the requests.
+        families: all of them.
+        length: numbers in a row.
+    """
+
+    def __init__(self, routes: tuple[str, ...]) -> None:
+        self.requests = requests_family(routes)
+        self.families = (
+            *(IMAGES, PART_SECONDS, BATCH_SIZE, SKIPPED, RESENT, DECODERS_LOST),
+            self.requests,
+        )
+        self.places: Mapping[tuple[Family, tuple[str, ...]], int]
+        self.places, self.length = self._lay_out()
+
+    def rows(self, family: Family) -> Iterator[tuple[tuple[str, ...], int]]:
+        """Each combination of a family's labels, and where it begins."""
+        return ((labels, at) for (owner, labels), at in self.places.items() if owner is family)
+
+    def _lay_out(self) -> tuple[dict[tuple[Family, tuple[str, ...]], int], int]:
+        places, end = {}, 0
+        for family in self.families:
+            for values in product(*(values for _, values in family.labels)):
+                places[family, values] = end
+                end += family.width
+        return places, end

@@ -1,0 +1,271 @@
+"""Classify: what the service is for, whatever protocol asks for it.
+
+A protocol reads a request and writes an answer. All that lies between is here: who is let in and
+when, what a request may hold of the front's memory and of the slots, until when its answer is worth
+something, what happens when its caller leaves, and what is counted::
+
+    with classifier.admit(name, version, caller, address) as visit:
+        images = …                        # the protocol's: counted with visit.memory.add()
+        outcomes = await visit.classify(images, top_k=5, timeout_ms=None, watch=watch)
+    …                                     # the protocol's: written with visit.seconds
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from gsop.arena.families import IMAGES, PART_SECONDS
+from gsop.arena.slot import Slot
+from gsop.errors import GSoPError, Overloaded
+from gsop.keys import Caller
+from gsop.serving.decoders import Decoders
+from gsop.serving.engines import Engines, Inference, LoadedModel
+from gsop.settings import Settings
+
+Watch = Callable[[Callable[[], None] | None], None]
+"""How a protocol tells that a caller has left: it is given what to call then, or ``None`` once that
+does not matter any more."""
+
+
+class CallerLeft(Exception):
+    """Nobody waits for the answer any more: there is nobody to whom an error could be told."""
+
+
+class BodyMemory:
+    """The bytes of bodies that a front holds, and may hold, at once."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free = capacity
+
+    @contextmanager
+    def share(self) -> Iterator["BodyShare"]:
+        """One request's share; given back at the end of the block."""
+        share = BodyShare(self)
+        try:
+            yield share
+        finally:
+            self._free += share.held
+
+    def take(self, count: int) -> None:
+        """Count bytes that have come.
+
+        Raises:
+            Overloaded: if that is more than there may be.
+        """
+        if count > self._free:
+            raise Overloaded("the bodies of other requests fill the memory that is set aside")
+        self._free -= count
+
+
+class BodyShare:
+    """What one request has taken of the front's :class:`BodyMemory`, in bytes."""
+
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
+        self.held = 0
+
+    def add(self, count: int) -> None:
+        """Count ``count`` bytes more; raises as :meth:`BodyMemory.take`."""
+        self._memory.take(count)
+        self.held += count
+
+
+@dataclass(frozen=True)
+class Classified:
+    """An image's answer, and where its time went."""
+
+    model: LoadedModel
+    inference: Inference
+    decode_seconds: float
+
+
+Outcomes = list[Classified | GSoPError]
+"""One for each image, in order: a bad one does not harm the others."""
+
+
+class Classifier:
+    """Turns images into answers.
+
+    Attributes:
+        engines: where they are answered.
+        settings: the service's.
+    """
+
+    def __init__(self, engines: Engines, settings: Settings, decoders: Decoders) -> None:
+        self.engines = engines
+        self.settings = settings
+        self._memory = BodyMemory(settings.body_memory_bytes)
+        self._decoders = decoders
+
+    @property
+    def max_images(self) -> int:
+        """Most images in one request."""
+        return min(self.settings.max_images, self.engines.capacity)
+
+    @contextmanager
+    def admit(
+        self, name: str | None, version: str | None, caller: Caller, address: str
+    ) -> Iterator["Visit"]:
+        """Let a request in, before its body is read: a refusal should cost next to nothing.
+
+        Args:
+            name: of a loaded model; ``None``: the default one.
+            version: of that model.
+            caller: who sent it.
+            address: where it came from; tells apart whose share it takes where there are no keys.
+
+        Raises:
+            UnknownModel: if no such model is loaded.
+            Overloaded: if no slot is free.
+            NotReady: if no engine has been ready yet.
+            Draining: if the service is shutting down.
+        """
+        began = time.monotonic_ns()
+        model = self.engines.model(name, version)
+        self.engines.check_admission()
+        with self._memory.share() as memory:
+            yield Visit(self, model, memory, caller, caller.name or address, began)
+
+    async def decode_and_infer(
+        self, image: bytes, slot: Slot, model: LoadedModel, *, deadline: int, top_k: int
+    ) -> Classified:
+        """Decode an image into its slot and have it answered.
+
+        Args:
+            image: the file's bytes.
+            slot: held by the caller.
+            model: that the slot is held for.
+            deadline: monotonic ns.
+            top_k: remembered with the record.
+
+        Raises:
+            GSoPError: of :meth:`Decoders.decode` and :meth:`Engines.infer`.
+        """
+        meter, result = self.engines.meter, "cancelled"
+        try:
+            began = time.perf_counter()
+            await self._decoders.decode(image, slot.model, slot.pixels, deadline=deadline)
+            decoded = time.perf_counter() - began
+            meter.observe(PART_SECONDS, decoded, "decode")
+            inference = await self.engines.infer(slot, deadline=deadline, top_k=top_k)
+            result = "ok"
+        except GSoPError as error:
+            result = error.code
+            raise
+        finally:
+            meter.count(IMAGES, result)
+        return Classified(model, inference, decoded)
+
+
+class Visit:
+    """One request on its way.
+
+    Attributes:
+        model: that answers it.
+        memory: what its body takes of the front's.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        model: LoadedModel,
+        memory: BodyShare,
+        caller: Caller,
+        sharer: str,
+        began: int,
+    ) -> None:
+        self.model = model
+        self.memory = memory
+        self._classifier = classifier
+        self._caller = caller
+        self._sharer = sharer
+        self._began = began
+
+    async def classify(
+        self, images: Sequence[bytes], *, top_k: int, timeout_ms: int | None, watch: Watch
+    ) -> Outcomes:
+        """Have images answered.
+
+        Args:
+            images: files; at most :attr:`Classifier.max_images`.
+            top_k: remembered with the records.
+            timeout_ms: from the request's head on; ``GSOP_TIMEOUT_MS`` if ``None``.
+            watch: tells if the caller leaves.
+
+        Raises:
+            Overloaded: if there are not as many free slots.
+            ClientOverloaded: if one caller would have more than its share.
+            CallerLeft: if it leaves.
+        """
+        classifier = self._classifier
+        engines = classifier.engines
+        engines.meter.observe(PART_SECONDS, self._seconds(), "read")
+        timeout = timeout_ms or classifier.settings.timeout_ms
+        deadline = self._began + timeout * 1_000_000
+        with (
+            while_watched(watch),
+            engines.acquire(self.model, len(images), self._caller.number, self._sharer) as slots,
+        ):
+            outcomes = await self._answer_all(images, slots, deadline=deadline, top_k=top_k)
+        self.seconds = self._seconds()
+        engines.meter.observe(PART_SECONDS, self.seconds, "total")
+        return outcomes
+
+    seconds: float
+    """From the request's head to its answer; there once it is classified."""
+
+    async def _answer_all(
+        self, images: Sequence[bytes], slots: Sequence[Slot], *, deadline: int, top_k: int
+    ) -> Outcomes:
+        tasks = (
+            self._classifier.decode_and_infer(
+                image, slot, self.model, deadline=deadline, top_k=top_k
+            )
+            for image, slot in zip(images, slots, strict=True)
+        )
+        if len(images) == 1:  # needs no task of its own
+            try:
+                return [await next(tasks)]
+            except GSoPError as error:
+                return [error]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        return [_expected(outcome) for outcome in outcomes]
+
+    def _seconds(self) -> float:
+        return (time.monotonic_ns() - self._began) / 1e9
+
+
+def _expected(outcome: Classified | BaseException) -> Classified | GSoPError:
+    if isinstance(outcome, Classified | GSoPError):
+        return outcome
+    raise outcome
+
+
+@contextmanager
+def while_watched(watch: Watch) -> Iterator[None]:
+    """Cancel the block when the caller leaves: nobody else would, and its slot would stay taken.
+
+    Raises:
+        CallerLeft: if it left.
+    """
+    task = cast("asyncio.Task[object]", asyncio.current_task())
+    left = False
+
+    def leave() -> None:
+        nonlocal left
+        left = True
+        task.cancel()
+
+    watch(leave)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if left:
+            task.uncancel()
+            raise CallerLeft from None
+        raise
+    finally:
+        watch(None)
