@@ -23,7 +23,7 @@ from gsop.errors import ConfigError, SetupError
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.resnet import GSoPResNet
 from gsop.train.checkpoint import write_whole
-from gsop.train.data.loader import Batch, loader
+from gsop.train.data.loader import Part, loader
 from gsop.train.data.spec import DataSpec
 from gsop.train.loop import Stopped, train
 from gsop.train.recipe import OptimizerSpec, Recipe, Schedule
@@ -206,7 +206,7 @@ def test_a_signal_that_ends_the_loading_processes_too_loses_nothing(
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(recipe, whole, device="cpu", progress=False)
 
-    def dying(*args: Any, **options: Any) -> Iterator[Batch]:
+    def dying(*args: Any, **options: Any) -> Iterator[Part]:
         yield from islice(loader(*args, **options), 2 * 7 + 1)  # to the middle of step 8
         signal.raise_signal(signal.SIGINT)
         raise RuntimeError("DataLoader worker exited unexpectedly")

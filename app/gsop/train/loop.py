@@ -2,7 +2,7 @@
 
 ::
 
-    data ─ loader ─ batch ─ forward ─ loss ─ backward ─ step ─ average ┬─ log
+    data ─ loader ─ parts ─ forward ─ loss ─ backward ─ step ─ average ┬─ log
              └ workers: decode, augment                                ├─ held-out images
                                                                        └─ checkpoint
 
@@ -33,7 +33,7 @@ from gsop.model.config import gate_layout
 from gsop.model.resnet import GSoPOutput, GSoPResNet
 from gsop.train import checkpoint
 from gsop.train.data.dataset import DataSet
-from gsop.train.data.loader import Batch, check_shares, loader, steps_per_epoch
+from gsop.train.data.loader import Part, check_shares, loader, steps_per_epoch
 from gsop.train.evaluate import normalise, score
 from gsop.train.fabric import make_fabric
 from gsop.train.log import Log
@@ -141,7 +141,7 @@ class _Meter:
 
 @dataclass
 class _Totals:
-    """Sums over the whole run, the parts before a pause included."""
+    """Sums over the whole run, what came before a pause included."""
 
     step: int = 0
     seconds: float = 0.0
@@ -217,7 +217,7 @@ class _Training:
     def go_on(self, log: Log, asked: list[int]) -> None:
         """Train to the last step, or until a signal is in ``asked``."""
         recipe, totals = self.recipe, self.totals
-        batches = iter(
+        loaded = iter(
             loader(
                 self.data,
                 batch_size=recipe.batch_size,
@@ -234,8 +234,8 @@ class _Training:
         clock = time.perf_counter()
         while totals.step < self.total_steps:
             rate = set_learning_rate(self.optimizer, recipe, totals.step, self.epoch_steps)
-            parts = self._next_parts(batches, log, asked)
-            gates = self._step(parts, log)
+            batch = self._next_batch(loaded, log, asked)
+            gates = self._step(batch, log)
             totals.step += 1
             self._update_average()
             log.advance(totals.step)
@@ -260,32 +260,32 @@ class _Training:
             if stop and not last:
                 raise Stopped(stop, totals.step)
 
-    def _next_parts(self, batches: Iterator[Batch], log: Log, asked: list[int]) -> list[Batch]:
-        """The images of the next step.
+    def _next_batch(self, loaded: Iterator[Part], log: Log, asked: list[int]) -> list[Part]:
+        """This process's parts of the next step.
 
         Ctrl-C, and many a supervisor's SIGTERM, reach the loading processes too, which die of it:
         then what has been done so far is kept here.
         """
         began = time.perf_counter()
         try:
-            parts = [next(batches) for _ in range(self.recipe.accumulate)]
+            batch = [next(loaded) for _ in range(self.recipe.accumulate)]
         except (RuntimeError, OSError, EOFError):
             if not asked:
                 raise
             self._save(log)
             raise Stopped(asked[0], self.totals.step) from None
         self.meter.waiting += time.perf_counter() - began
-        return parts
+        return batch
 
-    def _step(self, parts: list[Batch], log: Log) -> dict[str, Tensor]:
+    def _step(self, batch: list[Part], log: Log) -> dict[str, Tensor]:
         """One step of the optimiser; the gates of its last images."""
         recipe, fabric, meter = self.recipe, self.fabric, self.meter
         self.optimizer.zero_grad()
-        for part, batch in enumerate(parts):
-            self._count_broken(batch, log)
-            pixels = batch.pixels.to(fabric.device, non_blocking=True)
-            labels = batch.labels.to(fabric.device, non_blocking=True)
-            with fabric.no_backward_sync(self.forward, enabled=part < len(parts) - 1):
+        for number, part in enumerate(batch, start=1):
+            self._count_broken(part, log)
+            pixels = part.pixels.to(fabric.device, non_blocking=True)
+            labels = part.labels.to(fabric.device, non_blocking=True)
+            with fabric.no_backward_sync(self.forward, enabled=number < len(batch)):
                 output: GSoPOutput = self.forward(normalise(pixels, recipe.input))
                 loss = F.cross_entropy(
                     output.logits, labels, label_smoothing=recipe.label_smoothing
@@ -384,10 +384,10 @@ class _Training:
             "(--set optimizer.clip=1)"
         )
 
-    def _count_broken(self, batch: Batch, log: Log) -> None:
+    def _count_broken(self, part: Part, log: Log) -> None:
         """Name what could not be read, and stop the run if it is too much."""
         broken = self.totals.broken
-        for name in batch.skipped:
+        for name in part.broken:
             if name not in broken:
                 broken.add(name)
                 log.say(f"skipped, as it cannot be read: {name}")

@@ -1,7 +1,8 @@
-"""Batches in a fixed order, loaded beside the training.
+"""The images of each step in a fixed order, loaded beside the training.
 
-What a step sees follows from the seed and the step's number alone: not from how many processes
-load it or train on it, nor from where a run was taken up again.
+A step's *batch* is ``batch_size`` images over all processes; a *part* of it is what one process
+computes at once. What a step sees follows from the seed and the step's number alone: not from how
+many processes load it or train on it, nor from where a run was taken up again.
 """
 
 from collections.abc import Iterable
@@ -25,18 +26,18 @@ TRIES = 100
 """Neighbours that are looked at in place of an image that cannot be read."""
 
 
-class Batch(NamedTuple):
-    """Images that are computed at once.
+class Part(NamedTuple):
+    """The images of a step that one process computes at once.
 
     Attributes:
         pixels: (N, H, W, 3) uint8.
         labels: (N,) int64.
-        skipped: names of the images that could not be read and were replaced.
+        broken: names of the images that could not be read and were replaced.
     """
 
     pixels: Tensor
     labels: Tensor
-    skipped: tuple[str, ...]
+    broken: tuple[str, ...]
 
 
 def steps_per_epoch(dataset: DataSet, batch_size: int) -> int:
@@ -78,24 +79,24 @@ def loader(
     world: int = 1,
     workers: int = -1,
     pin_memory: bool = False,
-) -> Iterable[Batch]:
-    """The batches of steps ``first_step`` to ``steps - 1``, ``accumulate`` of them for each step.
+) -> Iterable[Part]:
+    """This process's parts of steps ``first_step`` to ``steps - 1``, ``accumulate`` for each step.
 
     Each pass over the images has an order of its own. An image that cannot be read is replaced by
     the next one that can.
 
     Args:
         dataset: what to load.
-        batch_size: images a step, over all training processes and parts.
+        batch_size: images a step, over all training processes and their parts.
         seed: of the order and of each image's variation.
         steps: where to end.
         first_step: where to begin.
-        accumulate: parts of a step.
+        accumulate: parts that each process computes of a step, one after the other.
         rank: number of this training process, from 0.
         world: training processes.
         workers: processes that load for this one; 0 loads in this process; -1 takes as many as
             there are processors for each training process here, at most ``MOST_WORKERS``.
-        pin_memory: whether the batches lie in memory that a CUDA device can read by itself.
+        pin_memory: whether the parts lie in memory that a CUDA device can read by itself.
 
     Raises:
         ConfigError: if a step's images cannot be shared out evenly, or are more than there are.
@@ -106,7 +107,7 @@ def loader(
     parts = _Parts(dataset, batch_size, seed, first_step, steps, accumulate, rank, world)
     return DataLoader(
         parts,
-        batch_size=None,  # an item is a batch already
+        batch_size=None,  # an item is a whole part already
         num_workers=workers,
         # fork would copy the threads' locks of this process in whatever state they are in.
         multiprocessing_context="forkserver" if workers else None,
@@ -116,8 +117,8 @@ def loader(
     )
 
 
-class _Parts(Dataset[Batch]):
-    """This process's share of each part of each step, by number."""
+class _Parts(Dataset[Part]):
+    """This process's parts of all steps, by number."""
 
     def __init__(
         self,
@@ -144,18 +145,18 @@ class _Parts(Dataset[Batch]):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, number: int) -> Batch:
+    def __getitem__(self, number: int) -> Part:
         step, part = divmod(self._first + number, self._accumulate)
         epoch, step_of_epoch = divmod(step, self._epoch_steps)
         share = self._batch_size // (self._accumulate * self._world)
         start = step_of_epoch * self._batch_size + (part * self._world + self._rank) * share
-        images, labels, skipped = [], [], []
+        images, labels, broken = [], [], []
         for index in self._order_of(epoch)[start : start + share]:
-            pixels, label, broken = self._load(int(index), epoch)
+            pixels, label, passed_over = self._load(int(index), epoch)
             images.append(torch.from_numpy(np.ascontiguousarray(pixels)))
             labels.append(label)
-            skipped.extend(broken)
-        return Batch(torch.stack(images), torch.tensor(labels), tuple(skipped))
+            broken.extend(passed_over)
+        return Part(torch.stack(images), torch.tensor(labels), tuple(broken))
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
