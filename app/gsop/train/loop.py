@@ -12,14 +12,9 @@ checkpoint ends in the weights of one that was never stopped.
 
 import copy
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -41,7 +36,9 @@ from gsop.train.optimizer import make_optimizer, set_learning_rate
 from gsop.train.plots import plot_run
 from gsop.train.recipe import Recipe
 from gsop.train.run import DataInfo, Result, Run
+from gsop.train.signals import noted_signals
 from gsop.train.sync_norm import synchronise
+from gsop.train.watch import Meter, Totals
 
 SCORED_AT_A_TIME = 256
 """Held-out images that a process takes at a time, when several share them."""
@@ -106,7 +103,7 @@ def train(
         return run.result
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         training = _Training(fabric, recipe, data, run, initial)
-        with _signals() as asked, training.open_log(progress) as log:
+        with noted_signals() as asked, training.open_log(progress) as log:
             training.go_on(log, asked)
             return training.finish(log)
 
@@ -125,30 +122,6 @@ def _open_run(fabric: Fabric, recipe: Recipe, folder: Path, data: DataSet, *, re
             "or start a run of its own for the new ones"
         )
     return run
-
-
-@dataclass
-class _Meter:
-    """Sums since the last row of the log. Those on the device are read only for a row."""
-
-    loss: Tensor
-    correct: Tensor
-    images: int = 0
-    parts: int = 0
-    seconds: float = 0.0
-    waiting: float = 0.0
-
-
-@dataclass
-class _Totals:
-    """Sums over the whole run, what came before a pause included."""
-
-    step: int = 0
-    seconds: float = 0.0
-    waiting: float = 0.0
-    loss: float = float("nan")
-    top1: float = float("nan")
-    broken: set[str] = field(default_factory=set)
 
 
 class _Training:
@@ -174,7 +147,7 @@ class _Training:
         self.validate_steps = recipe.schedule.in_steps(
             recipe.schedule.validate_every, self.epoch_steps
         )
-        self.totals = _Totals()
+        self.totals = Totals()
         self.meter = self._new_meter()
         torch.manual_seed(recipe.seed)
         self.model = GSoPResNet(recipe.config) if initial is None else initial
@@ -428,8 +401,8 @@ class _Training:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.totals = _Totals(**state["totals"] | {"broken": set(state["totals"]["broken"])})
-        self.meter = _Meter(**state["meter"])
+        self.totals = Totals(**state["totals"] | {"broken": set(state["totals"]["broken"])})
+        self.meter = Meter(**state["meter"])
         self.meter.loss = self.meter.loss.to(self.fabric.device)
         self.meter.correct = self.meter.correct.to(self.fabric.device)
         torch.set_rng_state(state["random"]["cpu"])
@@ -469,9 +442,9 @@ class _Training:
 
     # --- small parts ---------------------------------------------------------------------------
 
-    def _new_meter(self) -> _Meter:
+    def _new_meter(self) -> Meter:
         device = self.fabric.device
-        return _Meter(torch.zeros((), device=device), torch.zeros((), device=device))
+        return Meter(torch.zeros((), device=device), torch.zeros((), device=device))
 
     def _sum(self, value: float) -> float:
         """Over all processes."""
@@ -500,23 +473,3 @@ class _Training:
         found: list[set[str]] = [set() for _ in range(self.fabric.world_size)]
         dist.all_gather_object(found, self.totals.broken)
         return set().union(*found)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGINT are noted in the list; a second one has its usual effect."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked  # only the main thread may handle signals
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
