@@ -21,15 +21,14 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gsop.errors import ConfigError, SetupError
 from gsop.model.config import gate_layout
-from gsop.model.resnet import GSoPOutput, GSoPResNet
+from gsop.model.resnet import GSoPResNet
 from gsop.train import checkpoint
 from gsop.train.data.dataset import DataSet
 from gsop.train.data.loader import Part, check_shares, loader, steps_per_epoch
-from gsop.train.evaluate import normalise, score
+from gsop.train.evaluate import score
 from gsop.train.fabric import make_fabric
 from gsop.train.log import Log
 from gsop.train.optimizer import make_optimizer, set_learning_rate
@@ -37,6 +36,7 @@ from gsop.train.plots import plot_run
 from gsop.train.recipe import Recipe
 from gsop.train.run import DataInfo, Result, Run
 from gsop.train.signals import noted_signals
+from gsop.train.step import take_step, update_average
 from gsop.train.sync_norm import synchronise
 from gsop.train.watch import Meter, Totals
 
@@ -208,9 +208,11 @@ class _Training:
         while totals.step < self.total_steps:
             rate = set_learning_rate(self.optimizer, recipe, totals.step, self.epoch_steps)
             batch = self._next_batch(loaded, log, asked)
-            gates = self._step(batch, log)
+            self._count_broken(batch, log)
+            gates = take_step(self.fabric, recipe, self.forward, self.optimizer, batch, self.meter)
             totals.step += 1
-            self._update_average()
+            if self.average is not None:
+                update_average(self.average, self.model, decay=recipe.ema_decay, step=totals.step)
             log.advance(totals.step)
             last = totals.step == self.total_steps
             if self.validate_steps and totals.step % self.validate_steps == 0 and not last:
@@ -249,49 +251,6 @@ class _Training:
             raise Stopped(asked[0], self.totals.step) from None
         self.meter.waiting += time.perf_counter() - began
         return batch
-
-    def _step(self, batch: list[Part], log: Log) -> dict[str, Tensor]:
-        """One step of the optimiser; the gates of its last images."""
-        recipe, fabric, meter = self.recipe, self.fabric, self.meter
-        self.optimizer.zero_grad()
-        for number, part in enumerate(batch, start=1):
-            self._count_broken(part, log)
-            pixels = part.pixels.to(fabric.device, non_blocking=True)
-            labels = part.labels.to(fabric.device, non_blocking=True)
-            with fabric.no_backward_sync(self.forward, enabled=number < len(batch)):
-                output: GSoPOutput = self.forward(normalise(pixels, recipe.input))
-                loss = F.cross_entropy(
-                    output.logits, labels, label_smoothing=recipe.label_smoothing
-                )
-                fabric.backward(loss / recipe.accumulate)
-            meter.loss += loss.detach()
-            meter.correct += (output.logits.detach().argmax(dim=1) == labels).sum()
-            meter.images += len(labels)
-            meter.parts += 1
-        if recipe.optimizer.clip is not None:
-            fabric.clip_gradients(self.forward, self.optimizer, max_norm=recipe.optimizer.clip)
-        self.optimizer.step()
-        return {name: gate.detach() for name, gate in output.gates.items()}
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Move every weight and running statistic of the average towards the network's.
-
-        The average begins with the first steps' weights at full weight, so that it forgets the
-        random ones.
-        """
-        if self.average is None:
-            return
-        step = self.totals.step
-        decay = min(self.recipe.ema_decay, step / (9 + step))
-        pairs = zip(
-            self.average.state_dict().values(), self.model.state_dict().values(), strict=True
-        )
-        for average, current in pairs:
-            if average.is_floating_point():
-                average.lerp_(current, 1 - decay)
-            else:
-                average.copy_(current)
 
     def _held_out_top1(self) -> float:
         """Of the network that would be kept, over all processes."""
@@ -357,10 +316,10 @@ class _Training:
             "(--set optimizer.clip=1)"
         )
 
-    def _count_broken(self, part: Part, log: Log) -> None:
+    def _count_broken(self, batch: list[Part], log: Log) -> None:
         """Name what could not be read, and stop the run if it is too much."""
         broken = self.totals.broken
-        for name in part.broken:
+        for name in (name for part in batch for name in part.broken):
             if name not in broken:
                 broken.add(name)
                 log.say(f"skipped, as it cannot be read: {name}")

@@ -16,6 +16,13 @@ class Meter:
     seconds: float = 0.0
     waiting: float = 0.0
 
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count one part: its mean loss, its logits (N, classes), and its labels (N,)."""
+        self.loss += loss.detach()
+        self.correct += (logits.detach().argmax(dim=1) == labels).sum()
+        self.images += len(labels)
+        self.parts += 1
+
 
 @dataclass
 class Totals:

@@ -1,0 +1,89 @@
+"""What one step does to the weights and to their average.
+
+Nothing here knows of a log, a checkpoint or a run's folder: a step can be taken by itself.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule  # Fabric has no public name for it
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from gsop.model.resnet import GSoPOutput
+from gsop.train.data.loader import Part
+from gsop.train.evaluate import normalise
+from gsop.train.recipe import Recipe
+from gsop.train.watch import Meter
+
+
+def take_step(
+    fabric: Fabric,
+    recipe: Recipe,
+    network: _FabricModule,
+    optimizer: Optimizer,
+    batch: Sequence[Part],
+    meter: Meter,
+) -> dict[str, Tensor]:
+    """Take one step of the optimiser.
+
+    Args:
+        fabric: device, precision and processes.
+        recipe: how pixels are normalised, what the loss is, how far the gradients are bounded.
+        network: in training mode, as ``fabric`` has set it up.
+        optimizer: likewise, with the learning rates of this step.
+        batch: this process's parts of the step.
+        meter: counts each part.
+
+    Returns:
+        The gates of the last part, by name, (N, …) each.
+    """
+    optimizer.zero_grad()
+    for number, part in enumerate(batch, start=1):
+        pixels = part.pixels.to(fabric.device, non_blocking=True)
+        labels = part.labels.to(fabric.device, non_blocking=True)
+        # The processes exchange their gradients once a step: with the last part.
+        with fabric.no_backward_sync(network, enabled=number < len(batch)):
+            output: GSoPOutput = network(normalise(pixels, recipe.input))
+            loss = loss_of(output.logits, labels, recipe)
+            fabric.backward(loss / len(batch))
+        meter.add(loss, output.logits, labels)
+    if recipe.optimizer.clip is not None:
+        fabric.clip_gradients(network, optimizer, max_norm=recipe.optimizer.clip)
+    optimizer.step()
+    return {name: gate.detach() for name, gate in output.gates.items()}
+
+
+def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """What a step makes smaller: the mean over the images, a scalar.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,) int64.
+        recipe: says how far the labels are smoothed.
+    """
+    return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
+    """Move every weight and running statistic of ``average`` towards those of ``model``.
+
+    The average begins with the first steps' weights at full weight, so that it forgets the random
+    ones.
+
+    Args:
+        average: of the weights; changed in place.
+        model: the network that learns.
+        decay: the share of the average that stays, once it has forgotten the beginning.
+        step: steps done, this one included.
+    """
+    decay = min(decay, step / (9 + step))
+    pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
+    for mean, current in pairs:
+        if mean.is_floating_point():
+            mean.lerp_(current, 1 - decay)
+        else:
+            mean.copy_(current)
