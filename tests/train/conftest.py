@@ -1,18 +1,27 @@
 """Images that a network learns in seconds: dark ones, and light ones with a pattern."""
 
 import multiprocessing
-from collections.abc import Iterator
+import os
+import socket
+from collections.abc import Callable, Iterator
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 
 from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
+from gsop.model.resnet import GSoPResNet
 from gsop.train.data.spec import AugmentSpec, DataSpec
+from gsop.train.fabric import make_fabric
 from gsop.train.recipe import OptimizerSpec, Recipe, Schedule
+
+T = TypeVar("T")
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 """Processes of tests and trainings come from one server, which imports torch and all else once."""
@@ -65,3 +74,57 @@ def recipe(folder: Path) -> Recipe:
         checkpoint_every=1000,
         workers=0,
     )
+
+
+def always(recipe: Recipe, label: int) -> GSoPResNet:
+    """A network that answers ``label`` whatever it sees."""
+    model = GSoPResNet(recipe.config)
+    for parameter in list(model.head.parameters()):
+        torch.nn.init.zeros_(parameter)
+    with torch.no_grad():
+        list(model.head.parameters())[-1][label] = 1
+    return model
+
+
+def in_two_processes(recipe: Recipe, work: Callable[[Fabric, Recipe], T]) -> list[T]:
+    """What ``work`` returns in each of two processes that train together, by their rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    found = FORKSERVER.SimpleQueue()
+    processes = [
+        FORKSERVER.Process(target=_beside, args=(rank, port, recipe, work, found))
+        for rank in range(2)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
+    return [result for _, result in sorted(found.get() for _ in processes)]
+
+
+def _beside(
+    rank: int,
+    port: int,
+    recipe: Recipe,
+    work: Callable[[Fabric, Recipe], T],
+    found: "SimpleQueue[tuple[int, T]]",
+) -> None:
+    """One of two processes, as ``torchrun`` would start it."""
+    torch.set_num_threads(1)
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+    }
+    found.put((rank, work(make_fabric(recipe, "cpu"), recipe)))
+    torch.distributed.destroy_process_group()

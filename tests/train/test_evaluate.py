@@ -3,23 +3,13 @@ import pytest
 import torch
 
 from gsop.images import InputSpec
-from gsop.model.resnet import GSoPResNet
 from gsop.train.data.dataset import Sample
 from gsop.train.data.variants import encode_png
 from gsop.train.evaluate import Score, measure, normalise, score
 from gsop.train.recipe import Recipe
+from tests.train.conftest import always
 
 CPU = torch.device("cpu")
-
-
-def always(recipe: Recipe, label: int) -> GSoPResNet:
-    """A network that answers ``label`` whatever it sees."""
-    model = GSoPResNet(recipe.config)
-    for parameter in list(model.head.parameters()):
-        torch.nn.init.zeros_(parameter)
-    with torch.no_grad():
-        list(model.head.parameters())[-1][label] = 1
-    return model
 
 
 def test_the_score_counts_what_is_right(recipe: Recipe) -> None:

@@ -1,8 +1,10 @@
 """The device, the processes and the precision of a run, through Lightning Fabric."""
 
 import logging
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from gsop.backends.torch_device import find_device
@@ -42,3 +44,34 @@ def make_fabric(recipe: Recipe, device: str) -> Fabric:
 
 def _devices(found: torch.device) -> list[int] | int:
     return [found.index or 0] if found.type == "cuda" else 1
+
+
+# What all processes know together. Each of them calls the same function at the same place, and
+# waits there for the others.
+
+
+def sum_of_all(fabric: Fabric, value: float) -> float:
+    """The sum of the processes' values."""
+    return _reduced(fabric, value, dist.ReduceOp.SUM)
+
+
+def largest_of_all(fabric: Fabric, value: float) -> float:
+    """The largest of the processes' values."""
+    return _reduced(fabric, value, dist.ReduceOp.MAX)
+
+
+def union_of_all(fabric: Fabric, names: set[str]) -> set[str]:
+    """The names that at least one process has."""
+    if fabric.world_size == 1:
+        return names
+    found: list[set[str]] = [set() for _ in range(fabric.world_size)]
+    dist.all_gather_object(found, names)
+    return set().union(*found)
+
+
+def _reduced(fabric: Fabric, value: float, how: Any) -> float:
+    if fabric.world_size == 1:
+        return value
+    whole = torch.tensor(value, dtype=torch.float64, device=fabric.device)
+    dist.all_reduce(whole, how)
+    return float(whole)

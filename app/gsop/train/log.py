@@ -15,19 +15,6 @@ from gsop.train.checkpoint import write_whole
 
 FILE = "log.csv"
 
-_FIXED = (
-    "step",
-    "epoch",
-    "images",
-    "seconds",
-    "loss",
-    "accuracy",
-    "learning_rate",
-    "images_per_second",
-    "waiting",
-    "held_out_top1",
-)
-
 
 class Log:
     """The log of one run; rows after ``step`` of an earlier part of the run are dropped.
@@ -35,7 +22,8 @@ class Log:
     Args:
         folder: the run's; ``None`` makes a log that keeps and shows nothing, for the processes
             beside the first.
-        gates: names of the network's gates, in its order.
+        columns: of the rows, in their order; among them ``step``, ``images_per_second``, ``loss``
+            and ``waiting``, which the bar shows.
         step: steps done already.
         total: steps of the whole run.
         title: of the progress bar.
@@ -49,15 +37,14 @@ class Log:
     def __init__(
         self,
         folder: Path | None,
-        gates: tuple[str, ...],
+        columns: tuple[str, ...],
         *,
         step: int,
         total: int,
         title: str,
         progress: bool,
     ) -> None:
-        gate_columns = (f"{gate}.{what}" for gate in gates for what in ("mean", "spread"))
-        self._columns = (*_FIXED, *gate_columns)
+        self._columns = columns
         self._file: Path | None = None
         if folder is not None:
             self._file = folder / FILE

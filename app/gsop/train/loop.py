@@ -11,25 +11,21 @@ checkpoint ends in the weights of one that was never stopped.
 """
 
 import copy
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from gsop.errors import ConfigError, SetupError
-from gsop.model.config import gate_layout
+from gsop.errors import ConfigError
 from gsop.model.resnet import GSoPResNet
 from gsop.train import checkpoint
 from gsop.train.data.dataset import DataSet
 from gsop.train.data.loader import Part, check_shares, loader, steps_per_epoch
-from gsop.train.evaluate import score
-from gsop.train.fabric import make_fabric
+from gsop.train.fabric import largest_of_all, make_fabric, union_of_all
 from gsop.train.log import Log
 from gsop.train.optimizer import make_optimizer, set_learning_rate
 from gsop.train.plots import plot_run
@@ -38,13 +34,15 @@ from gsop.train.run import DataInfo, Result, Run
 from gsop.train.signals import noted_signals
 from gsop.train.step import take_step, update_average
 from gsop.train.sync_norm import synchronise
-from gsop.train.watch import Meter, Totals
-
-SCORED_AT_A_TIME = 256
-"""Held-out images that a process takes at a time, when several share them."""
-
-EXAMINED_FIRST = 100
-"""Images before ``max_broken`` is applied: of fewer, one broken file would be a large share."""
+from gsop.train.watch import (
+    Meter,
+    Totals,
+    check_finite,
+    columns,
+    make_row,
+    note_broken,
+    score_held_out,
+)
 
 
 class Stopped(Exception):
@@ -148,7 +146,7 @@ class _Training:
             recipe.schedule.validate_every, self.epoch_steps
         )
         self.totals = Totals()
-        self.meter = self._new_meter()
+        self.meter = Meter.at_zero(fabric.device)
         torch.manual_seed(recipe.seed)
         self.model = GSoPResNet(recipe.config) if initial is None else initial
         self._set_up(checkpoint.load(run.checkpoints))
@@ -175,10 +173,9 @@ class _Training:
 
     def open_log(self, progress: bool) -> Log:
         """The log, which goes on after the last step that was done."""
-        size = self.recipe.input.height, self.recipe.input.width
         return Log(
             self.run.folder if self.fabric.is_global_zero else None,
-            tuple(gate.name for gate in gate_layout(self.recipe.config, *size)),
+            columns(self.recipe),
             step=self.totals.step,
             total=self.total_steps,
             title=self.recipe.name,
@@ -208,7 +205,13 @@ class _Training:
         while totals.step < self.total_steps:
             rate = set_learning_rate(self.optimizer, recipe, totals.step, self.epoch_steps)
             batch = self._next_batch(loaded, log, asked)
-            self._count_broken(batch, log)
+            note_broken(
+                batch,
+                totals.broken,
+                images=len(self.data),
+                max_broken=recipe.max_broken,
+                say=log.say,
+            )
             gates = take_step(self.fabric, recipe, self.forward, self.optimizer, batch, self.meter)
             totals.step += 1
             if self.average is not None:
@@ -254,22 +257,9 @@ class _Training:
 
     def _held_out_top1(self) -> float:
         """Of the network that would be kept, over all processes."""
-        fabric, kept = self.fabric, self._kept
-        correct = read = 0
-        stride = SCORED_AT_A_TIME * fabric.world_size
-        first = SCORED_AT_A_TIME * fabric.global_rank
-        for start in range(first, len(self.held_out), stride):
-            samples = self.held_out[start : start + SCORED_AT_A_TIME]
-            found = score(kept, self.recipe.input, samples, device=fabric.device)
-            self.totals.broken.update(found.broken)
-            correct += found.correct
-            read += found.samples
-        if kept is self.model:
-            kept.train()
-        read_by_all = self._sum(read)
-        if not read_by_all:
-            raise SetupError("none of the held-out images can be read: mend the data")
-        return self._sum(correct) / read_by_all
+        found = score_held_out(self.fabric, self._kept, self.recipe.input, self.held_out)
+        self.totals.broken.update(found.broken)
+        return found.top1
 
     @property
     def _kept(self) -> GSoPResNet:
@@ -282,60 +272,29 @@ class _Training:
         self, log: Log, rate: float, gates: dict[str, Tensor], validated: float | None
     ) -> None:
         """A row about the steps since the last one; of the gates, this process's last images."""
-        meter, totals = self.meter, self.totals
-        loss = self._sum(float(meter.loss)) / self._sum(meter.parts)
-        self._check_finite(loss)
-        totals.loss = loss
-        totals.seconds += meter.seconds
-        totals.waiting += meter.waiting
-        images = self._sum(meter.images)
-        row: dict[str, float | int | None] = {
-            "step": totals.step,
-            "epoch": totals.step / self.epoch_steps,
-            "images": totals.step * self.recipe.batch_size,
-            "seconds": totals.seconds,
-            "loss": loss,
-            "accuracy": self._sum(float(meter.correct)) / images,
-            "learning_rate": rate,
-            "images_per_second": images / meter.seconds,
-            "waiting": meter.waiting / meter.seconds,
-            "held_out_top1": validated,
-        }
-        for name, gate in gates.items():
-            row[f"{name}.mean"] = float(gate.mean())
-            row[f"{name}.spread"] = float(gate.std())
-        log.write(row)
-        self.meter = self._new_meter()
-
-    def _check_finite(self, loss: float) -> None:
-        if math.isfinite(loss):
-            return
-        raise SetupError(
-            f"the loss is {loss} at step {self.totals.step}: lower the learning rate "
-            "(--set optimizer.learning_rate=...), or bound the gradients "
-            "(--set optimizer.clip=1)"
-        )
-
-    def _count_broken(self, batch: list[Part], log: Log) -> None:
-        """Name what could not be read, and stop the run if it is too much."""
-        broken = self.totals.broken
-        for name in (name for part in batch for name in part.broken):
-            if name not in broken:
-                broken.add(name)
-                log.say(f"skipped, as it cannot be read: {name}")
-        allowed = self.recipe.max_broken * max(len(self.data), EXAMINED_FIRST)
-        if len(broken) > allowed:
-            raise SetupError(
-                f"{len(broken)} of {len(self.data)} images cannot be read, more than max_broken "
-                f"({self.recipe.max_broken:.2%}) allows; among them {', '.join(sorted(broken)[:5])}"
-                ": mend or remove them, or allow more with --set max_broken=SHARE"
+        totals = self.totals
+        seen = self.meter.read(self.fabric)
+        check_finite(seen.loss, totals.step)
+        totals.add(seen)
+        log.write(
+            make_row(
+                seen,
+                gates,
+                step=totals.step,
+                epoch=totals.step / self.epoch_steps,
+                images=totals.step * self.recipe.batch_size,
+                seconds=totals.seconds,
+                learning_rate=rate,
+                top1=validated,
             )
+        )
+        self.meter = Meter.at_zero(self.fabric.device)
 
     def _save(self, log: Log) -> None:
         """Write a checkpoint; a disk that refuses it costs no more than that checkpoint."""
         if not self.fabric.is_global_zero:
             return
-        self._check_finite(float(self.meter.loss))
+        check_finite(float(self.meter.loss), self.totals.step)
         cuda = self.fabric.device.type == "cuda"
         state = {
             "model": self.model.state_dict(),
@@ -384,7 +343,7 @@ class _Training:
             loss=totals.loss,
             top1=totals.top1,
             held_out=len(self.held_out),
-            broken=tuple(sorted(self._all_broken())),
+            broken=tuple(sorted(union_of_all(self.fabric, totals.broken))),
             processes=self.fabric.world_size,
             device=self.fabric.device.type,
         )
@@ -401,21 +360,6 @@ class _Training:
 
     # --- small parts ---------------------------------------------------------------------------
 
-    def _new_meter(self) -> Meter:
-        device = self.fabric.device
-        return Meter(torch.zeros((), device=device), torch.zeros((), device=device))
-
-    def _sum(self, value: float) -> float:
-        """Over all processes."""
-        return self._reduce(value, dist.ReduceOp.SUM)
-
-    def _reduce(self, value: float, how: Any) -> float:
-        if self.fabric.world_size == 1:
-            return value
-        whole = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
-        dist.all_reduce(whole, how)
-        return float(whole)
-
     def _agree(self, asked: list[int]) -> int:
         """The signal to stop for, the same in every process; 0 for none.
 
@@ -424,11 +368,4 @@ class _Training:
         """
         if self.fabric.world_size > 1 and self.totals.step % self.recipe.log_every:
             return 0
-        return int(self._reduce(max(asked, default=0), dist.ReduceOp.MAX))
-
-    def _all_broken(self) -> set[str]:
-        if self.fabric.world_size == 1:
-            return self.totals.broken
-        found: list[set[str]] = [set() for _ in range(self.fabric.world_size)]
-        dist.all_gather_object(found, self.totals.broken)
-        return set().union(*found)
+        return int(largest_of_all(self.fabric, max(asked, default=0)))
