@@ -78,7 +78,7 @@ def test_a_loss_that_leads_nowhere_says_what_to_do(loss: float) -> None:
 def test_a_row_has_the_log_s_columns(recipe: Recipe) -> None:
     gates = {gate.name: torch.rand(4, 3) for gate in gate_layout(recipe.config, 16, 16)}
     row = make_row(
-        SEEN, gates, step=9, epoch=1.5, images=144, seconds=20.0, learning_rate=0.01, top1=None
+        SEEN, gates, step=9, epoch=1.5, images=144, seconds=20.0, learning_rate=0.01, held_out=None
     )
     assert tuple(row) == columns(recipe)
     assert row["images_per_second"] == 32

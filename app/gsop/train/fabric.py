@@ -6,10 +6,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 
 from gsop.backends.torch_device import find_device
 from gsop.settings import torchrun_layout
 from gsop.train.recipe import Recipe
+
+Network = _FabricModule
+"""A network as Fabric has set it up; Fabric itself has no public name for it."""
 
 
 def make_fabric(recipe: Recipe, device: str) -> Fabric:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricModule  # Fabric has no public name for it
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -15,6 +14,7 @@ from torch.optim import Optimizer
 from gsop.model.resnet import GSoPOutput
 from gsop.train.data.loader import Part
 from gsop.train.evaluate import normalise
+from gsop.train.fabric import Network
 from gsop.train.recipe import Recipe
 from gsop.train.watch import Meter
 
@@ -22,7 +22,7 @@ from gsop.train.watch import Meter
 def take_step(
     fabric: Fabric,
     recipe: Recipe,
-    network: _FabricModule,
+    network: Network,
     optimizer: Optimizer,
     batch: Sequence[Part],
     meter: Meter,

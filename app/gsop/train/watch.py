@@ -98,7 +98,6 @@ class Totals:
         broken: names of the images that this process could not read.
     """
 
-    step: int = 0
     seconds: float = 0.0
     waiting: float = 0.0
     loss: float = math.nan
@@ -110,6 +109,11 @@ class Totals:
         self.loss = seen.loss
         self.seconds += seen.seconds
         self.waiting += seen.waiting
+
+    def add_score(self, found: Score) -> None:
+        """Take in a look at the held-out images."""
+        self.top1 = found.top1
+        self.broken.update(found.broken)
 
 
 def check_finite(loss: float, step: int) -> None:
@@ -156,7 +160,7 @@ def make_row(
     images: int,
     seconds: float,
     learning_rate: float,
-    top1: float | None,
+    held_out: Score | None,
 ) -> dict[str, float | int | None]:
     """A row of the log, by column: about the steps since the last one.
 
@@ -168,7 +172,7 @@ def make_row(
         images: seen by all processes.
         seconds: spent.
         learning_rate: of the last step.
-        top1: of the held-out images, if they were looked at after this step.
+        held_out: the held-out images' score, if they were looked at after this step.
     """
     row: dict[str, float | int | None] = {
         "step": step,
@@ -180,7 +184,7 @@ def make_row(
         "learning_rate": learning_rate,
         "images_per_second": seen.images / seen.seconds,
         "waiting": seen.waiting / seen.seconds,
-        "held_out_top1": top1,
+        "held_out_top1": None if held_out is None else held_out.top1,
     }
     for name, gate in gates.items():
         row[f"{name}.mean"] = float(gate.mean())
