@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gsop.errors import ConfigError
 from gsop.train.compare import Row, mean_and_deviation
+from gsop.train.figure import new_figure
 
 
 def plot_comparison(found: Sequence[Row], file: Path, title: str) -> None:
@@ -19,14 +19,7 @@ def plot_comparison(found: Sequence[Row], file: Path, title: str) -> None:
         ConfigError: if matplotlib is not installed.
         OSError: if it cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "the comparison is drawn with matplotlib, which is not installed: "
-            "pip install 'gsop[train]'"
-        ) from error
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = new_figure("the comparison is", 8, 3.6)
     axes = figure.subplots()
     names = [row.variant for row in found]
     means, deviations = zip(*(mean_and_deviation(row.top1) for row in found), strict=True)
@@ -37,4 +30,4 @@ def plot_comparison(found: Sequence[Row], file: Path, title: str) -> None:
         axes.annotate(f"{mean:.1%}", (place, 0.02), ha="center")
     axes.set(title=title, ylabel="top-1, held-out images", ylim=(0, 1.02))
     axes.grid(alpha=0.3, axis="y")
-    figure.savefig(file, dpi=120)
+    figure.savefig(file)

@@ -1,9 +1,16 @@
 """A run's log as pictures."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gsop.errors import ConfigError
+from gsop.train.figure import new_figure
 from gsop.train.log import read_log
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_Columns = Mapping[str, Sequence[float | None]]
 
 
 def plot_run(folder: Path) -> tuple[Path, Path]:
@@ -20,42 +27,36 @@ def plot_run(folder: Path) -> tuple[Path, Path]:
         ConfigError: if matplotlib is not installed.
         OSError: if they cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "the curves are drawn with matplotlib, which is not installed: "
-            "pip install 'gsop[train]'"
-        ) from error
     log = read_log(folder)
+    files = folder / "curves.png", folder / "gates.png"
+    for figure, file in zip((_curves(log), _gates(log)), files, strict=True):
+        figure.savefig(file)
+    return files
 
-    def points(column: str) -> tuple[list[float], list[float]]:
-        pairs = [
-            (step, value)
-            for step, value in zip(log.get("step", []), log.get(column, []), strict=True)
-            if step is not None and value is not None
-        ]
-        return [step for step, _ in pairs], [value for _, value in pairs]
 
-    curves = Figure(figsize=(11, 3.4), layout="constrained")
-    loss, accuracy, rate = curves.subplots(1, 3)
-    loss.plot(*points("loss"), linewidth=1)
+def _curves(log: _Columns) -> "Figure":
+    figure = new_figure("the curves are", 11, 3.4)
+    loss, accuracy, rate = figure.subplots(1, 3)
+    loss.plot(*_points(log, "loss"), linewidth=1)
     loss.set(title="training loss", xlabel="step")
-    accuracy.plot(*points("accuracy"), linewidth=1, label="training batches")
-    accuracy.plot(*points("held_out_top1"), marker="o", markersize=3, label="held out")
+    accuracy.plot(*_points(log, "accuracy"), linewidth=1, label="training batches")
+    accuracy.plot(*_points(log, "held_out_top1"), marker="o", markersize=3, label="held out")
     accuracy.set(title="accuracy", xlabel="step", ylim=(0, 1.02))
     accuracy.legend(loc="lower right")
-    rate.plot(*points("learning_rate"), linewidth=1)
+    rate.plot(*_points(log, "learning_rate"), linewidth=1)
     rate.set(title="learning rate", xlabel="step")
     for axes in (loss, accuracy, rate):
         axes.grid(alpha=0.3)
+    return figure
 
+
+def _gates(log: _Columns) -> "Figure":
     names = [column.removesuffix(".mean") for column in log if column.endswith(".mean")]
-    gates = Figure(figsize=(8, 4), layout="constrained")
-    axes = gates.subplots()
+    figure = new_figure("the gates are", 8, 4)
+    axes = figure.subplots()
     for name in names:
-        steps, means = points(f"{name}.mean")
-        _, spreads = points(f"{name}.spread")
+        steps, means = _points(log, f"{name}.mean")
+        _, spreads = _points(log, f"{name}.spread")
         (line,) = axes.plot(steps, means, linewidth=1.2, label=name)
         low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
@@ -64,8 +65,14 @@ def plot_run(folder: Path) -> tuple[Path, Path]:
     axes.grid(alpha=0.3)
     if names:
         axes.legend(loc="best", fontsize="small")
+    return figure
 
-    files = folder / "curves.png", folder / "gates.png"
-    for figure, file in zip((curves, gates), files, strict=True):
-        figure.savefig(file, dpi=120)
-    return files
+
+def _points(log: _Columns, column: str) -> tuple[list[float], list[float]]:
+    """Steps and values, where the column has any."""
+    pairs = [
+        (step, value)
+        for step, value in zip(log.get("step", ()), log.get(column, ()), strict=True)
+        if step is not None and value is not None
+    ]
+    return [step for step, _ in pairs], [value for _, value in pairs]

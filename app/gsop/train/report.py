@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsop.errors import ConfigError
+from gsop.train.figure import new_figure
 
 BINS = 15
 """Bins of confidence over which the calibration error is taken, as in arXiv 1706.04599."""
@@ -105,18 +106,11 @@ class Report:
             raise ConfigError(f"the report cannot be written: {error}") from error
 
     def _draw(self, file: Path) -> None:
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ConfigError(
-                "the confusions are drawn with matplotlib, which is not installed: "
-                "pip install 'gsop[train]'"
-            ) from error
         totals = self.confusion.sum(axis=1, keepdims=True)
         shares = self.confusion / np.maximum(totals, 1)
         classes = len(self.labels)
         side = min(12.0, 3.5 + 0.3 * classes)
-        figure = Figure(figsize=(side, side), layout="constrained")
+        figure = new_figure("the confusions are", side, side)
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.set(
@@ -131,7 +125,7 @@ class Report:
                 if count and classes <= MOST_NAMED // 2:
                     colour = "white" if shares[i, j] > 0.5 else "black"
                     axes.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=7)
-        figure.savefig(file, dpi=120)
+        figure.savefig(file)
 
 
 def make_report(
