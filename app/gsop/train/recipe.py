@@ -8,24 +8,20 @@ import math
 from dataclasses import replace
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gsop.errors import ConfigError
 from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
 from gsop.train.data.dataset import DataSet
 from gsop.train.data.open import open_data
-from gsop.train.data.spec import AugmentSpec, DataSpec
+from gsop.train.data.spec import AugmentSpec, DataSpec, Values
 
 Role = Literal["backbone", "gates", "head"]
 """The parts of a network that may learn at rates of their own."""
 
 
-class _Values(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class OptimizerSpec(_Values):
+class OptimizerSpec(Values):
     """What turns gradients into steps.
 
     Attributes:
@@ -49,7 +45,7 @@ class OptimizerSpec(_Values):
     clip: float | None = Field(default=None, gt=0)
 
 
-class Schedule(_Values):
+class Schedule(Values):
     """How long, and at which share of the peak learning rate.
 
     Attributes:
@@ -107,7 +103,7 @@ class Schedule(_Values):
         return share * (1 + math.cos(math.pi * done)) / 2
 
 
-class Recipe(_Values):
+class Recipe(Values):
     """One way to train one network on one data set.
 
     Attributes:

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from gsop.train.data.drawing import DrawingSpec
 
 
-class _Values(BaseModel):
+class Values(BaseModel):
+    """Plain data of a recipe: never changed, and nothing in it that is unknown or not finite."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DataSpec(_Values):
+class DataSpec(Values):
     """Which images.
 
     Attributes:
@@ -29,7 +31,7 @@ class DataSpec(_Values):
     split_seed: int = Field(default=0, ge=0)
 
 
-class RandomCropSpec(_Values):
+class RandomCropSpec(Values):
     """A random rectangle, scaled to the network's input (arXiv 1409.4842, section 6).
 
     Attributes:
@@ -41,7 +43,7 @@ class RandomCropSpec(_Values):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
 
-class RandAugmentSpec(_Values):
+class RandAugmentSpec(Values):
     """RandAugment (arXiv 1909.13719): some random operations of one strength.
 
     Attributes:
@@ -53,7 +55,7 @@ class RandAugmentSpec(_Values):
     magnitude: int = Field(default=9, ge=0, le=30)
 
 
-class AugmentSpec(_Values):
+class AugmentSpec(Values):
     """How a training image strays from what lies on the disk; what is not set is not done.
 
     Attributes:
