@@ -1,14 +1,11 @@
 """From a file to the network's input, or to all of its pixels."""
 
-import cv2
 import numpy as np
 
 from gsop.images.base import Pixels
-from gsop.images.fit import fit_into
-from gsop.images.formats import format_of
-from gsop.images.jpeg import decode_jpeg
+from gsop.images.fit import fit_into, to_rgb
+from gsop.images.formats import decode_stored
 from gsop.images.orientation import turn
-from gsop.images.pillow import decode_with_pillow
 from gsop.images.spec import InputSpec
 
 
@@ -25,8 +22,8 @@ def decode(data: bytes, spec: InputSpec, *, max_pixels: int) -> Pixels:
 def decode_into(data: bytes, out: Pixels, spec: InputSpec, *, max_pixels: int) -> None:
     """Decodes, crops and resizes an image. May run in many threads at once.
 
-    Reads JPEG, PNG, WebP, BMP, TIFF and GIF, of animations the first frame. What is transparent
-    lies over white, and the EXIF orientation is followed.
+    Reads the formats of :data:`gsop.images.formats.FORMATS`, of animations the first frame. What is
+    transparent lies over white, and the image is turned upright.
 
     Args:
         data: a whole image file.
@@ -43,12 +40,7 @@ def decode_into(data: bytes, out: Pixels, spec: InputSpec, *, max_pixels: int) -
     shape = (spec.height, spec.width, 3)
     if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
         raise ValueError(f"out is {out.dtype} {out.shape}, not C-contiguous uint8 {shape}")
-    name = format_of(data)
-    if name == "JPEG":
-        decoded = decode_jpeg(data, max_pixels, spec.resize)
-    else:
-        decoded = decode_with_pillow(data, name, max_pixels)
-    fit_into(decoded, out, spec)
+    fit_into(decode_stored(data, max_pixels=max_pixels, short_side=spec.resize), out, spec)
 
 
 def decode_whole(data: bytes, *, max_pixels: int) -> Pixels:
@@ -58,12 +50,5 @@ def decode_whole(data: bytes, *, max_pixels: int) -> Pixels:
         InvalidImage: as :func:`decode_into` does.
         ImageTooLarge: as :func:`decode_into` does.
     """
-    name = format_of(data)
-    if name == "JPEG":
-        decoded = decode_jpeg(data, max_pixels)
-    else:
-        decoded = decode_with_pillow(data, name, max_pixels)
-    pixels = decoded.pixels
-    if pixels.ndim == 2:
-        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
-    return turn(pixels, decoded.orientation)
+    decoded = decode_stored(data, max_pixels=max_pixels)
+    return turn(to_rgb(decoded.pixels), decoded.orientation)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from gsop.images.base import Decoded, Pixels
-from gsop.images.orientation import INVERSE, turn
+from gsop.images.orientation import turn, turn_back
 from gsop.images.spec import InputSpec, Interpolation
 
 # Images are decoded side by side in a pool of threads; threads inside of OpenCV would only compete.
@@ -25,7 +25,7 @@ def fit_into(decoded: Decoded, out: Pixels, spec: InputSpec) -> None:
     size = (width, height) if turned else (height, width)
     halvings = halvings_to(min(size), spec.resize)
     box = _centre(size, halvings, spec, decoded.halvings)
-    centre = turn(turn(pixels, orientation)[box], INVERSE.get(orientation, orientation))
+    centre = turn_back(turn(pixels, orientation)[box], orientation)
     halvings -= decoded.halvings
     if orientation == 1 and pixels.ndim == 3:
         _resize(centre, halvings, out, spec.interpolation)
@@ -33,9 +33,7 @@ def fit_into(decoded: Decoded, out: Pixels, spec: InputSpec) -> None:
     shape = (spec.width, spec.height) if turned else (spec.height, spec.width)
     small = np.empty((*shape, *pixels.shape[2:]), np.uint8)
     _resize(centre, halvings, small, spec.interpolation)
-    if small.ndim == 2:
-        small = np.asarray(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB), np.uint8)
-    out[...] = turn(small, orientation)
+    out[...] = turn(to_rgb(small), orientation)
 
 
 def centred(pixels: Pixels, spec: InputSpec) -> Pixels:
@@ -51,6 +49,13 @@ def scaled(pixels: Pixels, height: int, width: int, interpolation: Interpolation
     out = np.empty((height, width, 3), np.uint8)
     _resize(pixels, halvings, out, interpolation)
     return out
+
+
+def to_rgb(pixels: Pixels) -> Pixels:
+    """``pixels`` ``(H, W, 3)``; those of a grey image ``(H, W)`` become a new array."""
+    if pixels.ndim == 3:
+        return pixels
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def halvings_to(short: int, wanted: int) -> int:

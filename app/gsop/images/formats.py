@@ -1,29 +1,98 @@
-"""Which format a file is of."""
+"""The formats: what their files begin with, what their names end in, and who decodes them.
 
-from gsop.errors import InvalidImage
+To add one takes a module with its decoder (:mod:`gsop.images.base` says what that is) and a row in
+:data:`FORMATS`. A faster decoder of a format that is there goes to the front of its row.
+"""
 
-_MAGIC_NUMBERS = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"BM": "BMP",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-}
+import re
+from typing import NamedTuple
+
+from gsop.errors import ImageTooLarge, InvalidImage
+from gsop.images.base import Declined, Decoded, Decoder, unreadable
+from gsop.images.jpeg import by_simplejpeg
+from gsop.images.pillow import by_pillow
 
 
-def format_of(data: bytes) -> str:
-    """Pillow's name of the format that ``data`` begins as."""
+class Format(NamedTuple):
+    """A kind of image file.
+
+    Attributes:
+        name: in messages.
+        suffixes: of its files' names, in small letters.
+        magic: a regular expression of what its files begin with, in which a dot is any byte.
+        decoders: each is asked until one does not decline.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    magic: re.Pattern[bytes]
+    decoders: tuple[Decoder, ...]
+
+
+def _magic(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(pattern, re.DOTALL)
+
+
+FORMATS = (
+    Format(
+        "JPEG",
+        (".jpg", ".jpeg", ".jpe"),
+        _magic(rb"\xff\xd8\xff"),
+        (by_simplejpeg, by_pillow("JPEG")),
+    ),
+    Format("PNG", (".png",), _magic(rb"\x89PNG\r\n\x1a\n"), (by_pillow("PNG"),)),
+    Format("WebP", (".webp",), _magic(rb"RIFF....WEBP"), (by_pillow("WebP"),)),
+    Format("BMP", (".bmp",), _magic(rb"BM"), (by_pillow("BMP"),)),
+    Format("TIFF", (".tif", ".tiff"), _magic(rb"II[*+]\0|MM\0[*+]"), (by_pillow("TIFF"),)),
+    Format("GIF", (".gif",), _magic(rb"GIF8[79]a"), (by_pillow("GIF"),)),
+)
+"""In the order in which messages name them; no two begin alike."""
+
+FORMAT_NAMES = tuple(form.name for form in FORMATS)
+
+SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes)
+"""What the names of image files end in, in small letters."""
+
+
+def decode_stored(data: bytes, *, max_pixels: int, short_side: int | None = None) -> Decoded:
+    """The pixels of a file as they are stored, by the first of its format's decoders that can.
+
+    Args:
+        data: a whole image file.
+        max_pixels: the largest width · height that is decoded.
+        short_side: as for :meth:`gsop.images.base.Opened.decode`.
+
+    Raises:
+        InvalidImage: if no decoder reads it.
+        ImageTooLarge: if the header announces more than ``max_pixels`` pixels.
+    """
+    form = _format_of(data)
+    reason: Declined | None = None
+    for decoder in form.decoders:
+        try:
+            opened = decoder(data)
+            _check_size(opened.width, opened.height, max_pixels)
+            return opened.decode(short_side)
+        except Declined as declined:
+            reason = declined
+    raise unreadable(form.name) from reason
+
+
+def _format_of(data: bytes) -> Format:
     if not data:
         raise InvalidImage("There are no bytes; send a whole image file.")
-    for magic, name in _MAGIC_NUMBERS.items():
-        if data.startswith(magic):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
+    for form in FORMATS:
+        if form.magic.match(data):
+            return form
+    *names, last = FORMAT_NAMES
     raise InvalidImage(
-        "The bytes are no JPEG, PNG, WebP, BMP, TIFF or GIF; send an image in one of these formats."
+        f"The bytes are no {', '.join(names)} or {last}; send an image in one of these formats."
     )
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"The image is {width}x{height}, {width * height} pixels; "
+            f"at most {max_pixels} are decoded: send it scaled down."
+        )

@@ -1,14 +1,14 @@
-"""JPEG, by libjpeg-turbo; what it refuses, by Pillow."""
+"""JPEG, by libjpeg-turbo."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import simplejpeg
 
 from gsop.errors import InvalidImage
-from gsop.images.base import Decoded, check_size
+from gsop.images.base import Declined, Decoded, Opened
 from gsop.images.fit import halvings_to
 from gsop.images.orientation import orientation_of
-from gsop.images.pillow import decode_with_pillow
 
 _SOF0, _SOF1, _RST0, _EOI, _SOS, _APP1 = 0xC0, 0xC1, 0xD0, 0xD9, 0xDA, 0xE1
 
@@ -20,12 +20,8 @@ _MAX_DCT_HALVINGS = 3
 """A block of 8×8 coefficients can become 4×4, 2×2 or a single pixel."""
 
 
-def decode_jpeg(data: bytes, max_pixels: int, short_side: int | None = None) -> Decoded:
-    """Pixels as they are stored, and their orientation. libjpeg-turbo runs without the GIL.
-
-    With ``short_side``, an image of which the short side is at least twice that long comes halved,
-    as often as possible: the decoder leaves fine detail out that would be averaged away.
-    """
+def by_simplejpeg(data: bytes) -> Opened:
+    """Reads the header with libjpeg-turbo. Too many scans are refused, for later decoders too."""
     exif, scans = _survey(data)
     if scans > _MAX_SCANS:
         raise InvalidImage(
@@ -33,27 +29,41 @@ def decode_jpeg(data: bytes, max_pixels: int, short_side: int | None = None) -> 
         )
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-        check_size(width, height, max_pixels)
-        if colour in ("CMYK", "YCCK"):
-            return decode_with_pillow(data, "JPEG", max_pixels)
-        halvings = halvings_to(min(height, width), short_side) if short_side else 0
+    except ValueError as error:
+        raise Declined from error
+    return _OpenedJpeg(data, width, height, colour, exif)
+
+
+class _OpenedJpeg(NamedTuple):
+    data: bytes
+    width: int
+    height: int
+    colour: str
+    exif: bytes
+
+    def decode(self, short_side: int | None) -> Decoded:
+        """See :meth:`gsop.images.base.Opened.decode`. libjpeg-turbo runs without the GIL."""
+        if self.colour in ("CMYK", "YCCK"):
+            raise Declined  # it does not turn inks into R, G, B
+        halvings = halvings_to(min(self.height, self.width), short_side) if short_side else 0
         halvings = min(halvings, _MAX_DCT_HALVINGS)
-        pixels = simplejpeg.decode_jpeg(
-            data,
-            "GRAY" if colour == "Gray" else "RGB",
-            # The decoder takes the smallest of its scales that reaches these; 0: the whole image.
-            min_height=-(-height >> halvings) if halvings else 0,
-            min_width=-(-width >> halvings) if halvings else 0,
+        try:
+            pixels = simplejpeg.decode_jpeg(
+                self.data,
+                "GRAY" if self.colour == "Gray" else "RGB",
+                # The decoder takes the smallest of its scales that reaches these; 0: all of it.
+                min_height=-(-self.height >> halvings) if halvings else 0,
+                min_width=-(-self.width >> halvings) if halvings else 0,
+            )
+        except ValueError as error:
+            # Raised even for faults that libjpeg only warns of; Pillow reads some of those files.
+            raise Declined from error
+        return Decoded(
+            pixels[..., 0] if self.colour == "Gray" else pixels,
+            orientation_of(self.exif),
+            (self.height, self.width),
+            halvings,
         )
-    except ValueError:
-        # Raised even for faults that libjpeg only warns of; Pillow reads some of those files.
-        return decode_with_pillow(data, "JPEG", max_pixels)
-    return Decoded(
-        pixels[..., 0] if colour == "Gray" else pixels,
-        orientation_of(exif),
-        (height, width),
-        halvings,
-    )
 
 
 def _survey(data: bytes) -> tuple[bytes, int]:

@@ -6,7 +6,7 @@ from PIL import ExifTags, Image
 
 from gsop.images.base import Pixels
 
-INVERSE = {6: 8, 8: 6}
+_INVERSE = {6: 8, 8: 6}
 """The orientations that are not their own inverse."""
 
 
@@ -32,3 +32,8 @@ def turn(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
+
+
+def turn_back(pixels: Pixels, orientation: int) -> Pixels:
+    """A view of ``pixels`` as :func:`turn` was given them."""
+    return turn(pixels, _INVERSE.get(orientation, orientation))

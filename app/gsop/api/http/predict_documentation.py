@@ -28,6 +28,7 @@ from gsop.errors import (
     UnknownModel,
     UnsupportedMediaType,
 )
+from gsop.images import FORMAT_NAMES
 
 _EXAMPLE: dict[str, Any] = {
     "id": "k3vPz0eXy4mFh2QbT7aN",
@@ -45,7 +46,7 @@ _BODY = {
         "required": True,
         "description": (
             "One image, raw, as base64 in JSON, or as a multipart field; a multipart body may "
-            f"repeat the field `{FIELD}`. JPEG, PNG, WebP, BMP, TIFF, GIF (first frame)."
+            f"repeat the field `{FIELD}`. {', '.join(FORMAT_NAMES)} (first frame)."
         ),
         "content": {
             "image/*": {"schema": {"type": "string", "format": "binary"}},
