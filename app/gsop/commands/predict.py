@@ -13,13 +13,12 @@ from rich.progress import track
 
 from gsop.commands.local import Answered, answer_all, open_backend
 from gsop.errors import ConfigError
+from gsop.images import SUFFIXES
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
 
 Format = Literal["jsonl", "csv"]
-SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
-
 
 FileAnswer = Answered[Path]
 """What became of one file."""

@@ -38,13 +38,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_classes_are_folders_in_the_order_of_their_names(root: Path) -> None:
-    add(root, "bee/deep/er/1.JPG", "bee/2.jpeg")
+    add(root, "bee/deep/er/1.JPG", "bee/2.jpeg", "bee/3.jpe")
     (root / "bee" / "notes.txt").write_text("no image")
     (root / ".hidden").mkdir()
     data = opened(root)
     assert data.labels == ("ant", "bee", "cat")
     names = {sample.name for sample in data.held_out()}
-    assert len(data) + len(names) == 22
+    assert len(data) + len(names) == 23
     assert sorted(sample.label for sample in data.held_out()) == [0, 1, 2]
 
 

@@ -9,13 +9,10 @@ from typing import overload
 import numpy as np
 
 from gsop.errors import ConfigError, RequestError
-from gsop.images import InputSpec, Pixels, decode_whole
+from gsop.images import SUFFIXES, InputSpec, Pixels, decode_whole
 from gsop.train.data.augment import augment
 from gsop.train.data.dataset import BrokenImage, Sample
 from gsop.train.data.spec import AugmentSpec, DataSpec
-
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
-"""Files with other endings are passed over."""
 
 MAX_PIXELS = 200_000_000
 """Largest image that is decoded: one's own files may be larger than those of strangers."""
@@ -173,7 +170,10 @@ def _split(spec: DataSpec) -> tuple[tuple[str, ...], list[_File], list[_File]]:
 
 
 def _classes(root: Path, at_least: int = 2) -> dict[str, list[str]]:
-    """The images below each class's folder, by class, both in the order of their names."""
+    """The images below each class's folder, by class, both in the order of their names.
+
+    Files with other endings than images have are passed over.
+    """
     try:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
     except OSError as error:
