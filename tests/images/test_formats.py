@@ -1,16 +1,19 @@
-"""The table of formats: whose file it is, who decodes it, and what is judged before that."""
+"""The table of formats: of which one a file is, who decodes it, and what is judged before that."""
 
 import re
+import resource
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from gsop.errors import ImageTooLarge, InvalidImage
-from gsop.images import FORMAT_NAMES, SUFFIXES, formats
+from gsop.images import FORMAT_NAMES, SUFFIXES, decode, formats
 from gsop.images.base import Declined, Decoded, Decoder
 from gsop.images.formats import FORMATS, Format, decode_stored
-from tests.imagery import bombs
+from tests.imagery import bombs, encode, input_spec, not_images, picture
+from tests.images.support import MAX_PIXELS, SPEC, assert_fit_for_a_client
 
 PIXELS = np.zeros((3, 5, 3), np.uint8)
 
@@ -93,3 +96,29 @@ class TestDecoders:
         with pytest.raises(ImageTooLarge, match="6x3, 18 pixels; at most 15"):
             stored(monkeypatch, [opening(small), opening(large)])
         assert (small.asked_for, large.asked_for) == ([2], [])
+
+
+class TestLimits:
+    @pytest.mark.parametrize("case", not_images())
+    def test_what_is_no_image(self, case: str) -> None:
+        with pytest.raises(InvalidImage) as caught:
+            decode(not_images()[case], SPEC, max_pixels=MAX_PIXELS)
+        assert_fit_for_a_client(caught.value)
+
+    @pytest.mark.parametrize("side", [1001, 10_000, 40_000])
+    @pytest.mark.parametrize("name", bombs())
+    def test_a_large_header_is_refused_unseen(self, name: str, side: int) -> None:
+        data = bombs(side)[name]
+        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        with pytest.raises(ImageTooLarge) as caught:
+            decode(data, SPEC, max_pixels=MAX_PIXELS)
+        assert time.process_time() - started < 0.5
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown < 32 * 1024  # KiB; of the larger two, the pixels would be 100 MB and 1.6 GB
+        assert_fit_for_a_client(caught.value)
+
+    def test_the_limit_itself_is_allowed(self) -> None:
+        data = encode(picture(40, 50), "PNG")
+        decode(data, input_spec(8, 8, 8), max_pixels=2000)
+        with pytest.raises(ImageTooLarge, match="50x40, 2000 pixels; at most 1999"):
+            decode(data, input_spec(8, 8, 8), max_pixels=1999)

@@ -1,13 +1,11 @@
-"""Decoding: every format and mode, exact geometry, and nothing but our own errors."""
+"""The whole way from a file to pixels: every format and mode, and nothing but our own errors."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from gsop.errors import InvalidImage
+from gsop.errors import ImageTooLarge, InvalidImage
 from gsop.images import Pixels, decode, decode_into
 from tests.imagery import (
     animation,
@@ -18,35 +16,29 @@ from tests.imagery import (
     encode,
     exif,
     input_spec,
+    mutations,
     opencv,
-    picture,
     png,
-    stored,
     tiff,
     ycck_jpeg,
+)
+from tests.images.support import (
+    GREY,
+    MAX_PIXELS,
+    RGB,
+    SIDE,
+    SPEC,
+    Numbers,
+    as_it_is,
+    assert_fit_for_a_client,
+    grey,
 )
 
 # In a server gsop.images silences Pillow's warnings; pytest resets the filters for each test.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
-SIDE = 32
-RGB = picture(SIDE, SIDE)
-GREY = RGB[..., 0]
 GREY16 = (GREY.astype(np.uint16) * 257 + np.arange(SIDE, dtype=np.uint16)).astype(np.uint16)
 ALPHA = np.tile(np.linspace(0, 255, SIDE).astype(np.uint8), (SIDE, 1))
-MAX_PIXELS = 1_000_000
-
-
-def as_it_is(data: bytes) -> npt.NDArray[np.int64]:
-    """The pixels of a square image of ``SIDE``, neither cropped nor resized."""
-    return decode(data, input_spec(SIDE, SIDE, SIDE), max_pixels=MAX_PIXELS).astype(np.int64)
-
-
-Numbers = npt.NDArray[Any]
-
-
-def grey(pixels: Numbers) -> Numbers:
-    return np.repeat(pixels[..., None], 3, axis=-1)
 
 
 def over_white(pixels: Numbers, alpha: Numbers) -> Numbers:
@@ -156,72 +148,6 @@ class TestFormats:
         data, expected, tolerance = CLOSE[case]
         assert np.abs(as_it_is(data) - expected).max() <= tolerance
 
-    def test_a_jpeg_that_the_fast_decoder_refuses(self) -> None:
-        data = encode(RGB, "JPEG", quality=95)
-        junk = data[:20] + bytes(9) + data[20:]
-        np.testing.assert_array_equal(as_it_is(junk), as_it_is(data))
-
-    @pytest.mark.parametrize("samples", [np.int32, np.float32])
-    def test_samples_of_32_bits_are_refused_with_a_remedy(self, samples: type[np.generic]) -> None:
-        data = encode(GREY.astype(samples), "TIFF")
-        with pytest.raises(InvalidImage, match="convert it to RGB or grey of 8 or 16 bits"):
-            as_it_is(data)
-
-
-class TestOrientation:
-    @pytest.mark.parametrize("orientation", range(1, 9))
-    @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
-    def test_is_followed(self, name: str, orientation: int) -> None:
-        scene = picture(61, 83)
-        options = {"quality": 98} if name == "JPEG" else {"lossless": True}
-        data = encode(stored(scene, orientation), name, exif=exif(orientation), **options)
-        seen = decode(data, input_spec(40, 50, 61), max_pixels=MAX_PIXELS).astype(int)
-        expected = scene[10:50, 16:66]  # the centre, (61 - 40) // 2 and (83 - 50) // 2
-        assert np.abs(seen - expected).max() <= (6 if name == "JPEG" else 0)
-
-    @pytest.mark.parametrize("orientation", range(1, 9))
-    @pytest.mark.parametrize("size", [(300, 400), (95, 70), (20, 31)])
-    def test_turning_late_gives_the_same_pixels(
-        self, size: tuple[int, int], orientation: int
-    ) -> None:
-        scene, wanted = (
-            np.random.default_rng(0).integers(0, 256, (*size, 3)),
-            input_spec(48, 40, 64),
-        )
-        turned = encode(stored(scene.astype(np.uint8), orientation), "PNG", exif=exif(orientation))
-        upright = encode(scene.astype(np.uint8), "PNG")
-        first, second = (
-            decode(data, wanted, max_pixels=MAX_PIXELS).astype(int) for data in (turned, upright)
-        )
-        assert np.abs(first - second).max() <= 1  # the rounding of OpenCV's fixed-point weights
-
-    def test_a_grey_jpeg_is_turned(self) -> None:
-        data = encode(stored(GREY, 6), "JPEG", exif=exif(6), quality=95)
-        assert np.abs(as_it_is(data) - grey(GREY)).max() <= 3
-
-    def test_exif_after_the_pixels_of_a_png(self) -> None:
-        data = png(stored(RGB, 8), 2, after=chunk(b"eXIf", exif(8).removeprefix(b"Exif\0\0")))
-        np.testing.assert_array_equal(as_it_is(data), RGB)
-
-    @pytest.mark.parametrize(
-        "block",
-        [
-            b"Exif\0\0",
-            b"Exif\0\0nonsense",
-            exif(6)[:12],
-            b"Exif\0\0MM\0+\0\x08\0\0\0\0\0\0\0\0\0\x10",
-            exif(0),
-            exif(9),
-        ],
-    )
-    def test_an_unreadable_orientation_is_none(self, block: bytes) -> None:
-        data = encode(RGB, "JPEG", quality=95, exif=block)
-        assert np.abs(as_it_is(data) - RGB).max() <= 6
-
-    def test_a_text_named_exif_is_none(self) -> None:
-        data = png(RGB, 2, before=chunk(b"iTXt", b"exif\0\0\0\0\0words"))
-        np.testing.assert_array_equal(as_it_is(data), RGB)
-
 
 class TestOut:
     def test_only_the_slot_is_written(self) -> None:
@@ -253,3 +179,18 @@ class TestOut:
             together = pool.map(lambda data: decode(data, wanted, max_pixels=MAX_PIXELS), FILES * 4)
             for seen, expected in zip(together, alone * 4, strict=True):
                 np.testing.assert_array_equal(seen, expected)
+
+
+class TestDamage:
+    def test_only_our_errors_escape(self) -> None:
+        seeds = [*FILES, encode(RGB, "JPEG", exif=exif(6)), encode(RGB, "TIFF", exif=exif(7))]
+        outcomes = {"decoded": 0, "refused": 0}
+        for data in mutations(seeds, 1500, seed=0):
+            try:
+                decode(data, SPEC, max_pixels=MAX_PIXELS)
+            except (InvalidImage, ImageTooLarge) as error:
+                assert_fit_for_a_client(error)
+                outcomes["refused"] += 1
+            else:
+                outcomes["decoded"] += 1
+        assert min(outcomes.values()) > 100, "the damage is too heavy or too light to tell anything"

@@ -1,12 +1,12 @@
-"""Large JPEGs, halved while they are decoded: the pixels must be those of the whole image."""
+"""JPEG: halved while it is decoded, handed on to Pillow, refused."""
 
 import numpy as np
 import pytest
 
+from gsop.errors import InvalidImage
 from gsop.images import Pixels, centred, decode, decode_whole
-from tests.imagery import encode, exif, input_spec, stored
-
-MAX_PIXELS = 1_000_000
+from tests.imagery import disguised, encode, exif, input_spec, many_scans, picture, stored
+from tests.images.support import MAX_PIXELS, RGB, SPEC, as_it_is, assert_fit_for_a_client
 
 
 def textured(height: int, width: int) -> Pixels:
@@ -37,7 +37,7 @@ def test_halving_while_decoding_changes_little(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_followed(orientation: int) -> None:
+def test_a_halved_image_is_turned(orientation: int) -> None:
     scene = textured(400, 560)
     data = encode(
         stored(scene, orientation), "JPEG", quality=92, subsampling=0, exif=exif(orientation)
@@ -45,3 +45,20 @@ def test_orientation_is_followed(orientation: int) -> None:
     spec = input_spec(40, 30, 40)
     halved = decode(data, spec, max_pixels=MAX_PIXELS).astype(int)
     assert np.abs(halved - centred(scene, spec)).mean() < 2
+
+
+def test_a_jpeg_that_the_fast_decoder_refuses() -> None:
+    data = encode(RGB, "JPEG", quality=95)
+    junk = data[:20] + bytes(9) + data[20:]
+    np.testing.assert_array_equal(as_it_is(junk), as_it_is(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [many_scans(picture(64, 64), 50), disguised(many_scans(picture(64, 64), 50))],
+    ids=["scans", "disguised scans"],
+)
+def test_little_data_cannot_buy_much_work(data: bytes) -> None:
+    with pytest.raises(InvalidImage) as caught:
+        decode(data, SPEC, max_pixels=MAX_PIXELS)
+    assert_fit_for_a_client(caught.value)

@@ -1,0 +1,55 @@
+"""What Pillow reads for us: the odd kinds are refused, and it stays quiet about them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsop.errors import InvalidImage
+from gsop.images import decode
+from tests.imagery import bmp_rle, chunk, encode, png, tiff
+from tests.images.support import GREY, MAX_PIXELS, RGB, SPEC, as_it_is, assert_fit_for_a_client
+
+pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
+
+
+@pytest.mark.parametrize("samples", [np.int32, np.float32])
+def test_samples_of_32_bits_are_refused_with_a_remedy(samples: type[np.generic]) -> None:
+    data = encode(GREY.astype(samples), "TIFF")
+    with pytest.raises(InvalidImage, match="convert it to RGB or grey of 8 or 16 bits"):
+        as_it_is(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [bmp_rle(900_000, 1), tiff(32, 32, strips=2, repeats=99)],
+    ids=["run-length BMP", "strips of a TIFF"],
+)
+def test_little_data_cannot_buy_much_work(data: bytes) -> None:
+    with pytest.raises(InvalidImage) as caught:
+        decode(data, SPEC, max_pixels=MAX_PIXELS)
+    assert_fit_for_a_client(caught.value)
+
+
+def test_a_fresh_process_is_lean_and_quiet(tmp_path: Path) -> None:
+    """Needs no torch, loads six of Pillow's forty plugins, prints nothing about odd files."""
+    (tmp_path / "odd.png").write_bytes(png(RGB, 2, before=chunk(b"acTL", bytes(8))))
+    code = """
+import pathlib, sys
+from gsop.images import InputSpec, decode
+spec = InputSpec(height=32, width=32, resize=32, mean=(0, 0, 0), std=(1, 1, 1))
+decode(pathlib.Path("odd.png").read_bytes(), spec, max_pixels=10_000)
+assert "torch" not in sys.modules
+assert "PIL.PdfImagePlugin" not in sys.modules
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(root / "app")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
