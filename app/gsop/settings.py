@@ -79,6 +79,9 @@ class Settings(BaseSettings):
         description="Models to load, comma-separated: `name` (its newest version) or "
         "`name/version`. The first answers requests that name none.",
     )
+    attention_records: int = Field(
+        1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
+    )
     device: str = Field(
         "auto",
         description="`auto` (CUDA if there is one, else the CPU), `cpu`, `cuda`, or a "
@@ -109,6 +112,14 @@ class Settings(BaseSettings):
         description="What a request should take at most: bounds a batch by the time that it is "
         "expected to take. 0: only `GSOP_MAX_BATCH` bounds it.",
     )
+    torch_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Threads of the CPU forward; 0: as many processors as the fronts leave while "
+        "the engine is busy, by how long an image takes. More only wait for each other, by "
+        "spinning.",
+    )
     slots: int = Field(
         256, ge=1, le=65536, description="Images in the service at once; more are refused (429)."
     )
@@ -128,28 +139,20 @@ class Settings(BaseSettings):
         le=64,
         description="Decoding processes of each front; 0: the front's processors and one more.",
     )
-    decode_seconds: float = Field(
-        5,
-        gt=0,
-        description="How long one image may take to decode; it is refused (400) after it, and its "
-        "decoder replaced.",
-    )
-    torch_threads: int = Field(
-        0,
-        ge=0,
-        le=256,
-        description="Threads of the CPU forward; 0: as many processors as the fronts leave while "
-        "the engine is busy, by how long an image takes. More only wait for each other, by "
-        "spinning.",
-    )
-    timeout_ms: int = Field(
-        30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
-    )
     max_connections: int = Field(
         1024,
         ge=1,
         description="Connections of a front; of more, the one that has been idle longest is "
         "closed.",
+    )
+    timeout_ms: int = Field(
+        30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
+    )
+    decode_seconds: float = Field(
+        5,
+        gt=0,
+        description="How long one image may take to decode; it is refused (400) after it, and its "
+        "decoder replaced.",
     )
     head_seconds: float = Field(
         10,
@@ -170,9 +173,6 @@ class Settings(BaseSettings):
         50_000_000, ge=1, description="Largest image, judged from its header."
     )
     max_images: int = Field(32, ge=1, le=1024, description="Most images in one request.")
-    attention_records: int = Field(
-        1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
-    )
     drain_seconds: float = Field(
         30, gt=0, description="After SIGTERM, how long work in flight may take."
     )
