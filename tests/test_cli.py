@@ -89,6 +89,13 @@ def test_csv_and_gates(tiny_store: Path, folder: Path, tmp_path: Path) -> None:
         (["models", "list", "--model-store", "nowhere"], "nowhere"),
         (["train", "--recipe", "nothing"], "digits"),
         (["predict", "{file}", "--model", "nobody", "--model-store", "{store}"], "nobody"),
+        (
+            [
+                *("predict", "{file}", "--model", "tiny", "--model-store", "{store}"),
+                *("--device", "cpu", "--output", "{tmp}/out.csv"),
+            ],
+            "out.csv cannot be written: No such file or directory",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_a_remedy(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gsop.__main__ import make_parser
+from gsop.commands.options import default_text
 from gsop.errors import GSoPError, SetupError
 from gsop.settings import Settings
 from tests.support import ROOT
@@ -17,12 +18,16 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_readme_tells_every_setting_and_its_default(name: str) -> None:
-    field = Settings.model_fields[name]
-    default = field.default
-    text = ",".join(default) if isinstance(default, tuple) else str(default)
-    text = f"`{text}`" if text else "none"
+    default = default_text(name)
+    text = f"`{default}`" if default else "none"
     rows = [line for line in README.splitlines() if line.startswith(f"| `GSOP_{name.upper()}` ")]
-    assert rows == [f"| `GSOP_{name.upper()}` | {text} | {field.description} |"]
+    description = Settings.model_fields[name].description
+    assert rows == [f"| `GSOP_{name.upper()}` | {text} | {description} |"]
+
+
+def test_readme_tells_the_settings_in_their_order() -> None:
+    rows = re.findall(r"^\| `GSOP_([A-Z_]+)` ", README, re.MULTILINE)
+    assert rows == [name.upper() for name in Settings.model_fields]
 
 
 def test_readme_names_no_setting_that_is_not_there() -> None:

@@ -114,6 +114,7 @@ def test_fastapi_stays_in_the_api(path: Path) -> None:
         "gsop.engine.process",
         "gsop.serving.supervisor",
         "gsop.commands.serve",
+        "gsop.__main__",
         "gsop.commands.models.list",
     ],
 )

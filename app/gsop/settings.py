@@ -1,8 +1,8 @@
 """Settings: read once from the environment, frozen, passed on as an argument.
 
 This module is the only reader of the environment. Every field is set by ``GSOP_<NAME>``;
-``python -m gsop serve --help`` shows the common ones as options. A value of ``0`` in the
-fields that say so means "choose for this machine".
+``gsop serve`` has an option for each but the secret ones (``repr=False``). A value of ``0`` in
+the fields that say so means "choose for this machine".
 """
 
 import os
@@ -44,6 +44,18 @@ def torchrun_layout() -> TorchrunLayout | None:
     return TorchrunLayout(processes, machines, int(os.environ["RANK"]))
 
 
+THEMES = {
+    "host": "address and access",
+    "model_store": "models",
+    "device": "computing",
+    "slots": "slots, processes, connections",
+    "timeout_ms": "bounds of a request",
+    "drain_seconds": "stopping, and what hangs",
+    "log_level": "log",
+}
+"""The settings' themes, in the order of the fields: the first field of each, and its title."""
+
+
 class Settings(BaseSettings):
     """All settings of the service. Times are in the unit that the name ends with."""
 
@@ -53,6 +65,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (),
+        repr=False,
         description="Who may use the service: entries of `gsop key`, comma-separated. "
         "Without any, everybody who reaches the port.",
     )

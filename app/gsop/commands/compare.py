@@ -10,10 +10,41 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
+from gsop.commands.train import RUNS, resolve
+from gsop.settings import Settings
 from gsop.train.checkpoint import write_whole
-from gsop.train.compare import Cell, Row, cells, mean_and_deviation, rows, run_cells
+from gsop.train.compare import USUAL, Cell, Row, cells, mean_and_deviation, rows, run_cells
 from gsop.train.pictures import plot_comparison
 from gsop.train.recipe import Recipe
+
+
+def run(
+    settings: Settings,
+    *,
+    recipe: str,
+    data: Path | None,
+    assignments: Sequence[str],
+    folder: Path | None,
+    variants: Sequence[str] | None,
+    seeds: int,
+    jobs: int,
+    progress: bool,
+) -> int:
+    """Compare on a recipe that is named, as :func:`gsop.commands.train.resolve` finds it.
+
+    Without a ``folder`` it is kept in ``runs/`` under the recipe's name. All else is as in
+    :func:`compare`.
+    """
+    resolved = resolve(recipe, data, assignments)
+    return compare(
+        resolved,
+        folder or RUNS / resolved.name,
+        variants=variants or USUAL,
+        seeds=seeds,
+        jobs=jobs,
+        device=settings.devices[0],
+        progress=progress,
+    )
 
 
 def compare(

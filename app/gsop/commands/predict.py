@@ -2,7 +2,9 @@
 
 import csv
 import glob
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -28,37 +30,48 @@ def predict(
     settings: Settings,
     patterns: Sequence[str],
     *,
-    model: str,
+    model: str | None,
     top_k: int,
     form: Format,
-    output: TextIO,
+    output: Path | None,
     attention: Path | None,
     progress: bool,
 ) -> int:
     """Classify every file that ``patterns`` name; the exit status is 1 if one failed.
 
+    Args:
+        settings: the store, the device, the precision.
+        patterns: files, folders and globs.
+        model: ``name`` or ``name/version``; the first of the settings' if absent.
+        top_k: predictions of a file to write.
+        form: of what is written.
+        output: file to write to; the standard output if absent.
+        attention: npz file to write the gates to.
+        progress: whether to draw a progress bar.
+
     Raises:
-        ConfigError: if the patterns name no file.
+        ConfigError: if the patterns name no file, or ``output`` cannot be written.
         StoreError: if the model cannot be loaded.
     """
     files = find_files(patterns)
-    manifest = resolve(settings.model_store, model)
+    manifest = resolve(settings.model_store, model or settings.models[0])
     backend = open_backend(settings, manifest)
-    write = _WRITERS[form](output, manifest, top_k)
-    answers = answer_all(backend, files, Path.read_bytes, max_pixels=settings.max_image_pixels)
-    kept: list[FileAnswer] = []
-    failures = 0
-    for answer in track(
-        answers,
+    answers = track(
+        answer_all(backend, files, Path.read_bytes, max_pixels=settings.max_image_pixels),
         "predicting",
         total=len(files),
         console=Console(stderr=True),
         disable=not progress,
-    ):
-        write(answer)
-        failures += answer.error is not None
-        if attention is not None and answer.values is not None:
-            kept.append(answer)
+    )
+    kept: list[FileAnswer] = []
+    failures = 0
+    with _open(output) as file:
+        write = _WRITERS[form](file, manifest, top_k)
+        for answer in answers:
+            write(answer)
+            failures += answer.error is not None
+            if attention is not None and answer.values is not None:
+                kept.append(answer)
     if attention is not None:
         _save_gates(attention, manifest, kept)
     return 1 if failures else 0
@@ -88,6 +101,15 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
             )
         found |= dict.fromkeys(some)
     return list(found)
+
+
+def _open(output: Path | None) -> AbstractContextManager[TextIO]:
+    if output is None:
+        return nullcontext(sys.stdout)
+    try:
+        return output.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def _save_gates(path: Path, manifest: Manifest, answers: Sequence[FileAnswer]) -> None:

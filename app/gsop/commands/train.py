@@ -2,13 +2,13 @@
 
 import json
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
 from gsop.commands.models.init import on_backbone
 from gsop.model.resnet import GSoPResNet
-from gsop.settings import torchrun_layout
+from gsop.settings import Settings, torchrun_layout
 from gsop.train.loop import Stopped, train
 from gsop.train.overrides import find_recipe, override
 from gsop.train.recipe import Recipe
@@ -16,6 +16,34 @@ from gsop.train.run import Run
 
 RUNS = Path("runs")
 """Where a run goes that is given no folder."""
+
+
+def run(
+    settings: Settings,
+    *,
+    recipe: str,
+    data: Path | None,
+    values: Mapping[str, object],
+    assignments: Sequence[str],
+    folder: Path | None,
+    resume: Path | None,
+    show: bool,
+    progress: bool,
+) -> int:
+    """Begin a run, go on with the one in the folder ``resume``, or only show the recipe.
+
+    ``values`` are of the recipe, by their keys; ``assignments`` win over them. All else is as in
+    :func:`resolve` and :func:`begin`, and so are the exit status and what is raised.
+    """
+    device = settings.devices[0]
+    if resume is not None:
+        return go_on(resume, device=device, progress=progress)
+    changes = [*(f"{key}={value}" for key, value in values.items()), *assignments]
+    resolved = resolve(recipe, data, changes)
+    if show:
+        print(resolved.model_dump_json(indent=2))
+        return 0
+    return begin(resolved, folder, device=device, progress=progress)
 
 
 def resolve(reference: str, data: Path | None, assignments: Sequence[str]) -> Recipe:

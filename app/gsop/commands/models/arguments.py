@@ -1,26 +1,12 @@
 """The arguments of ``gsop models``. Parsing only; the modules beside this one do the work."""
 
 import argparse
-import dataclasses
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
-from gsop.commands.options import add_store
-from gsop.model.config import (
-    Attention,
-    Depth,
-    Flavour,
-    GatedBlocks,
-    GSoPResNetConfig,
-    Head,
-    Stem,
-)
-from gsop.settings import Settings
-
-if TYPE_CHECKING:
-    from gsop.commands.models.input import InputOptions
-
-# As in `app/gsop/__main__.py`, each command imports its own module when it runs.
+from gsop.commands.options import add_entry, add_reference, add_settings
+from gsop.model.config import Attention, Depth, Flavour, GatedBlocks, Head, Stem
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -36,47 +22,30 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_run_list)
-    add_store(parser)
-
-
-def _run_list(options: argparse.Namespace) -> int:
-    from gsop.commands.models.list import list_models
-
-    return list_models(Settings.load(model_store=options.model_store))
+    parser.set_defaults(function="models.list:list_models")
+    add_settings(parser, "model_store")
 
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_run_show)
-    _add_reference(parser)
-    add_store(parser)
-
-
-def _run_show(options: argparse.Namespace) -> int:
-    from gsop.commands.models.show import show
-
-    return show(Settings.load(model_store=options.model_store), options.reference)
+    parser.set_defaults(function="models.show:show")
+    add_settings(parser, "model_store")
+    add_reference(parser)
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_run_verify)
+    parser.set_defaults(function="models.verify:verify")
+    add_settings(parser, "model_store")
     parser.add_argument(
         "references",
         nargs="*",
         metavar="NAME[/VERSION]",
         help="all versions of a model, or one version; the whole store if absent",
     )
-    add_store(parser)
-
-
-def _run_verify(options: argparse.Namespace) -> int:
-    from gsop.commands.models.verify import verify
-
-    return verify(Settings.load(model_store=options.model_store), options.references)
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_run_import)
+    parser.set_defaults(function="models.import_checkpoint:import_checkpoint")
+    add_settings(parser, "model_store")
     parser.description = (
         "Publish a checkpoint of the authors' release: {epoch, arch, state_dict, best_prec1, "
         "optimizer}, or its state dict alone (.pth, .pth.tar, .safetensors). The network is read "
@@ -93,25 +62,11 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     _add_publication(parser)
     _add_labels(parser)
     _add_input(parser, usual="the paper's")
-    add_store(parser)
-
-
-def _run_import(options: argparse.Namespace) -> int:
-    from gsop.commands.models.import_checkpoint import import_checkpoint
-
-    return import_checkpoint(
-        Settings.load(model_store=options.model_store),
-        options.checkpoint,
-        name=options.name,
-        version=options.version,
-        fusion=options.fusion,
-        labels=options.labels,
-        input=_input_options(options),
-    )
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_run_init)
+    parser.set_defaults(function="models.init:init")
+    add_settings(parser, "model_store")
     parser.description = (
         "Publish an untrained GSoP-ResNet, or one that starts from a trained plain ResNet. On a "
         "backbone, with its own classes, --head gap and --last-stride 2, it answers exactly as "
@@ -128,105 +83,70 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
     _add_labels(parser)
     _add_input(parser, usual="the backbone's, else the paper's")
-    add_store(parser)
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
     """An option a field of the network's configuration; absent, the backbone or it decides."""
-    network = parser.add_argument_group("network").add_argument
-    network("--depth", type=int, choices=get_args(Depth), help="the backbone's, else 50")
-    network("--head", choices=get_args(Head), help="gap (GSoP-Net1) or isqrt (GSoP-Net2)")
-    network("--attention", choices=get_args(Attention), help="what is gated; else channel")
-    network("--flavour", choices=get_args(Flavour), help="the paper's gates or the article's")
-    network("--gated-blocks", choices=get_args(GatedBlocks), help="of each stage; else last")
-    network("--reduced-dim", type=int, help="channels of the gates' covariances; else 128")
-    network("--head-dim", type=int, help="channels of the isqrt head's covariance; else 256")
-    network("--base-width", type=int, help="channels of the first stage; else the paper's")
-    network("--stem", choices=get_args(Stem), help="imagenet (224×224) or cifar (32×32)")
-    network(
+    add = partial(add_entry, parser.add_argument_group("network"), "network")
+    add("--depth", type=int, choices=get_args(Depth), help="the backbone's, else 50")
+    add("--head", choices=get_args(Head), help="gap (GSoP-Net1) or isqrt (GSoP-Net2)")
+    add("--attention", choices=get_args(Attention), help="what is gated; else channel")
+    add("--flavour", choices=get_args(Flavour), help="the paper's gates or the article's")
+    add("--gated-blocks", choices=get_args(GatedBlocks), help="of each stage; else last")
+    add("--reduced-dim", type=int, metavar="N", help="channels of the gates' covariances; else 128")
+    add(
+        "--head-dim",
+        type=int,
+        metavar="N",
+        help="channels of the isqrt head's covariance; else 256",
+    )
+    add("--base-width", type=int, metavar="N", help="channels of the first stage; else the paper's")
+    add("--stem", choices=get_args(Stem), help="imagenet (224×224) or cifar (32×32)")
+    add(
         "--last-stride",
         type=int,
         choices=(1, 2),
         help="of the last stage: 1 is the paper's, 2 torchvision's; else the backbone's, else 1",
     )
-    network(
+    add(
         "--classes",
+        key="num_classes",
         type=int,
-        dest="num_classes",
+        metavar="N",
         help="length of the logits; else the labels', the backbone's, or 1000",
     )
 
 
-def _run_init(options: argparse.Namespace) -> int:
-    from gsop.commands.models.init import init
-
-    fields = (field.name for field in dataclasses.fields(GSoPResNetConfig))
-    given = {name: getattr(options, name) for name in fields}
-    return init(
-        Settings.load(model_store=options.model_store),
-        name=options.name,
-        version=options.version,
-        backbone=options.backbone,
-        network={name: value for name, value in given.items() if value is not None},
-        labels=options.labels,
-        input=_input_options(options),
-        seed=options.seed,
-    )
-
-
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_run_export)
+    parser.set_defaults(function="models.export:export")
+    add_settings(parser, "model_store")
     parser.description = (
         "Write a version for other software. Input `images`: float32 (batch, 3, height, width), "
         "R, G, B, each (pixel / 255 - mean) / std as the version's manifest says. Outputs: "
         "`logits` (batch, classes), before the softmax, and each gate by its name, such as "
         "`layer1.2.channel`. The file says the same of itself, and carries the manifest."
     )
-    _add_reference(parser)
+    add_reference(parser)
     parser.add_argument(
         "--format",
+        dest="form",
         choices=("onnx", "pt2", "official"),
         required=True,
         help="onnx; pt2 (torch.export), both with any batch size; or official, a checkpoint that "
         "the authors' code resumes from",
     )
     parser.add_argument("--output", type=Path, required=True, help="file to write or replace")
-    add_store(parser)
-
-
-def _run_export(options: argparse.Namespace) -> int:
-    from gsop.commands.models.export import export
-
-    return export(
-        Settings.load(model_store=options.model_store),
-        options.reference,
-        form=options.format,
-        output=options.output,
-    )
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_run_remove)
+    parser.set_defaults(function="models.remove:remove_model")
+    add_settings(parser, "model_store")
     parser.description = (
         "Take a version out of the store for good. A service that has loaded it keeps it until "
         "it is restarted."
     )
     parser.add_argument("reference", metavar="NAME/VERSION")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    add_store(parser)
-
-
-def _run_remove(options: argparse.Namespace) -> int:
-    from gsop.commands.models.remove import remove_model
-
-    settings = Settings.load(model_store=options.model_store)
-    return remove_model(settings, options.reference, confirmed=options.yes)
-
-
-def _add_reference(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "reference", metavar="NAME[/VERSION]", help="a version; the newest if NAME stands alone"
-    )
+    parser.add_argument("--yes", dest="confirmed", action="store_true", help="do not ask")
 
 
 def _add_publication(parser: argparse.ArgumentParser) -> None:
@@ -246,22 +166,14 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
 
 def _add_input(parser: argparse.ArgumentParser, *, usual: str) -> None:
     group = parser.add_argument_group("input", f"How images are prepared; if absent, {usual}.")
-    group.add_argument("--size", type=int, help="height and width; the paper's is 224")
-    group.add_argument(
-        "--resize", type=int, help="short side that it is cut from; 8/7 of the size in the paper"
+    add = partial(add_entry, group, "input")
+    add("--size", type=int, metavar="N", help="height and width; the paper's is 224")
+    add(
+        "--resize",
+        type=int,
+        metavar="N",
+        help="short side that it is cut from; 8/7 of the size in the paper",
     )
     for name in ("--mean", "--std"):
-        group.add_argument(name, type=float, nargs=3, metavar=("R", "G", "B"), help="0 to 1")
-    group.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="to enlarge")
-
-
-def _input_options(options: argparse.Namespace) -> "InputOptions":
-    from gsop.commands.models.input import InputOptions
-
-    return InputOptions(
-        size=options.size,
-        resize=options.resize,
-        mean=options.mean and tuple(options.mean),
-        std=options.std and tuple(options.std),
-        interpolation=options.interpolation,
-    )
+        add(name, type=float, nargs=3, metavar=("R", "G", "B"), help="0 to 1")
+    add("--interpolation", choices=("bilinear", "bicubic"), help="to enlarge")

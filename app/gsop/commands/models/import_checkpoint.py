@@ -1,5 +1,6 @@
 """``gsop models import``: from one of the authors' checkpoints to a version in the store."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ def import_checkpoint(
     version: str | None,
     fusion: Fusion,
     labels: Path | None,
-    input: InputOptions,
+    input: Mapping[str, Any],
 ) -> int:
     """Convert and publish.
 
@@ -36,7 +37,7 @@ def import_checkpoint(
         version: the version's name; the next number if absent.
         fusion: what a network with both gates and no concatenation does with them.
         labels: a text file, a line a class.
-        input: how images are prepared, where not as in the paper.
+        input: of :class:`InputOptions`: how images are prepared, where not as in the paper.
 
     Raises:
         SetupError: if the checkpoint, the labels or the input do not fit, or the version exists.
@@ -51,7 +52,7 @@ def import_checkpoint(
         model,
         name=name,
         version=version,
-        input=input.applied_to(USUAL_INPUTS[model.config.stem]),
+        input=InputOptions(**input).applied_to(USUAL_INPUTS[model.config.stem]),
         labels=labels_for(model.config.num_classes, labels),
         metrics=_claims(weights.facts),
         provenance={

@@ -63,7 +63,7 @@ def init(
     backbone: str | None,
     network: Mapping[str, Any],
     labels: Path | None,
-    input: InputOptions,
+    input: Mapping[str, Any],
     seed: int,
 ) -> int:
     """Make a network and publish it.
@@ -76,7 +76,7 @@ def init(
         network: the fields of :class:`GSoPResNetConfig` that are asked for; the backbone decides
             the others that it can, and the configuration's defaults the rest.
         labels: a text file, a line a class.
-        input: how images are prepared, where not as for the backbone.
+        input: of :class:`InputOptions`: how images are prepared, where not as for the backbone.
         seed: of the weights that are drawn.
 
     Raises:
@@ -88,7 +88,7 @@ def init(
     base = _find_backbone(backbone, network.get("depth", _DEFAULT_DEPTH))
     config = _configure(base, network, labels)
     usual = (base and base.input) or USUAL_INPUTS[config.stem]
-    spec, names = input.applied_to(usual), labels_for(config.num_classes, labels)
+    spec, names = InputOptions(**input).applied_to(usual), labels_for(config.num_classes, labels)
     torch.manual_seed(seed)
     folder = publish(
         root,
