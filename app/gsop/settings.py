@@ -44,6 +44,18 @@ def torchrun_layout() -> TorchrunLayout | None:
     return TorchrunLayout(processes, machines, int(os.environ["RANK"]))
 
 
+OWN_STORE = Path("model_store")
+"""The store in the working folder: where versions are published to if no other is named."""
+
+SHIPPED_STORE = Path(__file__).parent / "model_store"
+"""The store that the package brings, with the default model; nothing is published to it."""
+
+
+def _find_store() -> Path:
+    # Not Path.is_dir, which raises where the working folder may not be looked into.
+    return OWN_STORE if os.path.isdir(OWN_STORE) else SHIPPED_STORE  # noqa: PTH112
+
+
 THEMES = {
     "host": "address and access",
     "model_store": "models",
@@ -86,7 +98,11 @@ class Settings(BaseSettings):
         description="Origins whose pages may call the service from a browser, comma-separated, "
         "or `*`.",
     )
-    model_store: Path = Field(Path("model_store"), description="Folder of the model versions.")
+    model_store: Path = Field(
+        default_factory=_find_store,
+        description="Folder of the model versions. Where the working folder has no `model_store`, "
+        "the default is the store that ships with the package.",
+    )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         ("digits",),
         description="Models to load, comma-separated: `name` (its newest version) or "
@@ -264,6 +280,11 @@ class Settings(BaseSettings):
                 f"{self.front_count} fronts"
             )
         return self
+
+    @property
+    def own_store(self) -> Path:
+        """The store to publish to: in place of the one that ships, :data:`OWN_STORE`."""
+        return OWN_STORE if self.model_store == SHIPPED_STORE else self.model_store
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -55,13 +55,13 @@ def test_three_commands_from_images_to_answers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    store = str(tmp_path / "store")
+    monkeypatch.delenv("GSOP_MODEL_STORE", raising=False)
     train = ["train", "--recipe", str(recipe_file), "--data", str(images), "--device", "cpu"]
     assert main([*train, "--quiet"]) == 0
     assert "100.00% of 24 held-out images right" in capsys.readouterr().out
-    assert main(["publish", "runs/toy-1", "--name", "toy", "--model-store", store]) == 0
-    assert "published toy/1" in capsys.readouterr().out
-    manifest = json.loads((tmp_path / "store" / "toy" / "1" / "manifest.json").read_text())
+    assert main(["publish", "runs/toy-1", "--name", "toy"]) == 0
+    assert "published toy/1 in model_store/toy/1" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "model_store" / "toy" / "1" / "manifest.json").read_text())
     run = Run(tmp_path / "runs" / "toy-1")
     assert manifest["metrics"]["top1"] == 1.0
     assert manifest["labels"] == ["dark", "light"]
@@ -69,7 +69,7 @@ def test_three_commands_from_images_to_answers(
     assert manifest["provenance"]["values"]["batch_size"] == 16
     assert str(images) not in json.dumps(manifest)
 
-    evaluate = ["evaluate", "toy", "--model-store", store, "--device", "cpu", "--quiet"]
+    evaluate = ["evaluate", "toy", "--device", "cpu", "--quiet"]
     assert main([*evaluate, "--data", str(images), "--output", "report"]) == 0
     out = capsys.readouterr().out
     assert "24 images of" in out
@@ -86,7 +86,7 @@ def test_three_commands_from_images_to_answers(
     report = json.loads(Path("report/report.json").read_text())
     assert report["per_class"]["dark"] == {"samples": 12, "correct": 12, "top1": 1.0}
 
-    with Server(tmp_path / "store", models="toy") as server:
+    with Server(tmp_path / "model_store", models="toy") as server:
         server.wait_ready()
         for label in ("dark", "light"):
             body = (images / label / "007.png").read_bytes()

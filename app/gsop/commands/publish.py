@@ -30,10 +30,10 @@ def publish_run(settings: Settings, folder: Path, *, name: str | None, version: 
     """
     run = Run(folder)
     result = run.result
-    settings.model_store.mkdir(parents=True, exist_ok=True)
+    root = settings.own_store
     name = name or run.recipe.name
-    version = version or next_version(settings.model_store, name)
-    check_new_version(settings.model_store, name, version)
+    version = version or next_version(root, name)
+    check_new_version(root, name, version)
     model = run.load_model()
     device = find_device(settings.devices[0])
     data = _data_at_hand(run)
@@ -49,7 +49,7 @@ def publish_run(settings: Settings, folder: Path, *, name: str | None, version: 
             "longer at hand when the version was published",
         }
     path = publish(
-        settings.model_store,
+        root,
         model.cpu(),
         name=name,
         version=version,

@@ -42,7 +42,7 @@ def import_checkpoint(
     Raises:
         SetupError: if the checkpoint, the labels or the input do not fit, or the version exists.
     """
-    root = settings.model_store
+    root = settings.own_store
     version = version or next_version(root, name)
     check_new_version(root, name, version)
     weights = read_weights(checkpoint)

@@ -82,7 +82,7 @@ def init(
     Raises:
         SetupError: if what is asked for does not fit together, or the version exists.
     """
-    root = settings.model_store
+    root = settings.own_store
     version = version or next_version(root, name)
     check_new_version(root, name, version)
     base = _find_backbone(backbone, network.get("depth", _DEFAULT_DEPTH))

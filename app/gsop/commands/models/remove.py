@@ -15,7 +15,8 @@ def remove_model(settings: Settings, reference: str, *, confirmed: bool) -> int:
         confirmed: do not ask.
 
     Raises:
-        StoreError: if there is no such version, or it cannot be removed.
+        StoreError: if there is no such version, or it cannot be removed, as those that ship with
+            the package.
         ConfigError: if nobody is there to be asked.
     """
     versions = find(settings.model_store, reference)
@@ -23,6 +24,11 @@ def remove_model(settings: Settings, reference: str, *, confirmed: bool) -> int:
         stored = ", ".join(version.reference for version in versions)
         raise StoreError(f"versions are removed one by one: write {stored}")
     (version,) = versions
+    if settings.model_store != settings.own_store:
+        raise StoreError(
+            f"{reference} ships with the package and stays: name a store of your own with "
+            "--model-store or GSOP_MODEL_STORE"
+        )
     if not confirmed and not _ask(f"remove {version.reference} in {version.folder}?"):
         print(f"kept {version.reference}")
         return 1
