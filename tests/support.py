@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -101,13 +102,14 @@ class Server:
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             **{f"GSOP_{name.upper()}": str(value) for name, value in quiet.items()},
         }
+        self.folder = ROOT
         self.log: list[str] = []
         self.verify: ssl.SSLContext | bool = True
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
             self.command,
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -139,7 +141,7 @@ class Server:
         """Run a server that is expected to refuse to start; its exit status and its log."""
         done = subprocess.run(
             self.command,
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -197,6 +199,22 @@ class Server:
     def engine(self, number: int = 0) -> int:
         """Pid of an engine."""
         return self.child(f"gsop-engine-{number}")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def state_of(pid: int) -> str | None:
+    """The letter that proc(5) has for a process's state; ``None`` if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def descendants(root: int) -> dict[int, str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gsop.__main__ import make_parser
 from gsop.commands.options import default_text
+from gsop.commands.parser import make_parser
 from gsop.errors import GSoPError, SetupError
 from gsop.settings import Settings
 from tests.support import ROOT

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gsop.__main__ import main, make_parser
+from gsop.__main__ import main
+from gsop.commands.parser import make_parser
 from gsop.settings import THEMES, Settings
 
 SECRET = {"api_keys"}

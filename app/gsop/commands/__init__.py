@@ -1,1 +1,1 @@
-"""What the command line does, a module a command; ``__main__.py`` parses."""
+"""What the command line does, a module a command; ``parser`` parses."""

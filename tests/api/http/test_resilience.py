@@ -1,6 +1,5 @@
 """Failures on purpose: what is promised must hold while processes die, hang and leave."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ from tests.support import (
     in_background,
     random_pngs,
     send_all,
+    state_of,
 )
 
 pytestmark = pytest.mark.slow
@@ -99,12 +99,7 @@ def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
 
 def zombies(server: Server) -> list[int]:
     """Descendants that have ended and that nobody has taken away."""
-    found = []
-    for pid in server.descendants():
-        with contextlib.suppress(FileNotFoundError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                found.append(pid)
-    return found
+    return [pid for pid in server.descendants() if state_of(pid) == "Z"]
 
 
 def test_no_request_fails_when_the_nurseries_are_killed(server: Server) -> None:

@@ -1,0 +1,183 @@
+"""The command line. Parsing only: the modules beside this one do the work."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import gsop
+from gsop.commands.models.arguments import add_models
+from gsop.commands.options import (
+    add_all_settings,
+    add_entry,
+    add_quiet,
+    add_recipe,
+    add_reference,
+    add_settings,
+    comma_separated,
+    run,
+)
+from gsop.errors import GSoPError
+from gsop.keys import KeyScope
+
+RECIPE_OPTIONS = (
+    ("--epochs", "schedule.epochs", float),
+    ("--batch-size", "batch_size", int),
+    ("--learning-rate", "optimizer.learning_rate", float),
+    ("--workers", "workers", int),
+    ("--seed", "seed", int),
+)
+"""Values of a recipe that have an option of their own: its name, the key, the type."""
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status.
+
+    Args:
+        arguments: of the command line; this process's own if ``None``.
+    """
+    options = make_parser().parse_args(arguments)
+    try:
+        return run(options)
+    except GSoPError as error:
+        print(f"gsop: error: {error}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; :func:`gsop.commands.options.run` runs what it returns."""
+    parser = argparse.ArgumentParser(
+        prog="gsop",
+        description="Serve, train and inspect GSoP-ResNets. Every GSOP_* variable of the "
+        "environment is a default of these options.",
+    )
+    parser.add_argument("--version", action="version", version=gsop.__version__)
+    commands = parser.add_subparsers(title="commands", required=True)
+    _add_serve(commands.add_parser("serve", help="run the HTTP service"))
+    _add_predict(commands.add_parser("predict", help="classify files without a server"))
+    _add_train(commands.add_parser("train", help="train a network on images"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure a stored model on images"))
+    _add_publish(commands.add_parser("publish", help="put a finished run into the store"))
+    _add_key(commands.add_parser("key", help="make an API key, and the entry that admits it"))
+    _add_compare(commands.add_parser("compare", help="measure what the gates are worth"))
+    add_models(commands.add_parser("models", help="look into the model store, and add to it"))
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="serve:serve")
+    parser.description = (
+        "Run the HTTP service until SIGTERM or Ctrl-C. Each option is the variable of its name in "
+        "the environment too: --max-batch is GSOP_MAX_BATCH. The option wins. API keys have no "
+        "option, as a list of processes would show them: set GSOP_API_KEYS or --api-keys-file."
+    )
+    add_all_settings(parser)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="predict:predict")
+    add_settings(parser, "model_store", "device")
+    parser.add_argument("patterns", nargs="+", metavar="PATH", help="a file, a folder or a glob")
+    parser.add_argument("--model", help="NAME or NAME/VERSION; the first of GSOP_MODELS if absent")
+    parser.add_argument("--top-k", type=int, default=5, help="predictions to list")
+    parser.add_argument("--format", dest="form", choices=("jsonl", "csv"), default="jsonl")
+    parser.add_argument("--output", type=Path, help="file to write; standard output if absent")
+    parser.add_argument("--attention", type=Path, help="npz file to write the gates to")
+    add_quiet(parser)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="train:run")
+    add_settings(parser, "device")
+    parser.description = (
+        "Train a network and keep the run in a folder of its own. Under torchrun it is trained by "
+        "several processes. SIGTERM and Ctrl-C write a checkpoint first."
+    )
+    add_recipe(
+        parser,
+        default="small",
+        choices="digits, small, finetune, cifar100, imagenet-net1, imagenet-net2, or a .toml or "
+        ".json file of values",
+        data="the images: a folder for each class, or such folders in train/ and val/",
+        example="optimizer.learning_rate=0.01",
+    )
+    parser.add_argument(
+        "--output", type=Path, dest="folder", metavar="DIR", help="folder to keep the run in"
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run's folder")
+    for option, key, kind in RECIPE_OPTIONS:
+        same = f"the same as --set {key}=N"
+        add_entry(parser, "values", option, key=key, type=kind, metavar="N", help=same)
+    parser.add_argument(
+        "--show", action="store_true", help="print the recipe as it would be, and train nothing"
+    )
+    add_quiet(parser)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="evaluate:evaluate")
+    add_settings(parser, "model_store", "device")
+    parser.description = "Answer labelled images as the service would, and say how well."
+    add_reference(parser)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder of images for each class, named as the labels; its val/ where it has one; "
+        "the held-out part where the model was trained on it (default: the held-out images of "
+        "the digits, CIFAR-100 or textures, for a model trained on those)",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write the report to")
+    add_quiet(parser)
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="publish:publish_run")
+    add_settings(parser, "model_store", "device")
+    parser.description = "Measure a finished run on its held-out images and put it into the store."
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument("--name", help="the model's name; the recipe's if absent")
+    parser.add_argument("--version", help="the version's name; the next number if absent")
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="key:key")
+    parser.add_argument("name", help="the client's name, for the log")
+    parser.add_argument(
+        "--scopes",
+        type=comma_separated,
+        default="predict,attention",
+        help=f"comma-separated: {', '.join(KeyScope)} (default: %(default)s)",
+    )
+    parser.add_argument("--file", type=Path, help="GSOP_API_KEYS_FILE to add the entry to")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="compare:run")
+    add_settings(parser, "device")
+    parser.description = (
+        "Train the same network plain, with each kind of gate, and with each head, from several "
+        "seeds on one data set. Writes table.csv, table.md and plot.png. Finished trainings are "
+        "kept: the same command goes on with the rest."
+    )
+    add_recipe(
+        parser,
+        default="compare-textures",
+        choices="what the trainings have in common: compare-textures, compare-digits, or any "
+        "other recipe of `gsop train`",
+        data="the images, as in `gsop train`",
+        example="schedule.steps=600",
+    )
+    parser.add_argument(
+        "--variants",
+        type=comma_separated,
+        metavar="NAME,...",
+        help="plain, SE, GSoP-channel, GSoP-position, GSoP-fusion, Net2 (these if absent), "
+        "Net2-plain",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, a core each")
+    parser.add_argument(
+        "--output", type=Path, dest="folder", metavar="DIR", help="runs/RECIPE if absent"
+    )
+    add_quiet(parser)
