@@ -8,7 +8,7 @@ PEERS := gsop gsop-2 mosec-stages mosec-one litserve litserve-2 ray ray-2 fastap
 	pytriton pytriton-1ms
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench bench-peers chaos fuzz train clean
+.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ serve: install  ## run the service on http://127.0.0.1:8000 (settings: GSOP_*)
 
 test: install  ## run every test
 	$(BIN)/python -m pytest $(ARGS)
+
+quick: install  ## run the tests of what is pure, in seconds
+	$(BIN)/python -m pytest --quick -q $(ARGS)
 
 lint: install  ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -67,4 +70,4 @@ train: install  ## train the default model again, as the next version
 	$(BIN)/python -m gsop publish runs/digits --name digits
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist app/*.egg-info

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from tests.model import golden
+from benchmarks import golden_numbers as golden
 
 
 def error(answers: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gsop.model.resnet import GSoPResNet
-from tests.model.precision import (
+from benchmarks.half_precision import (
     HALVES,
     deviation,
     random_images,
     random_resnet50,
     shipped_digits,
 )
+from gsop.model.resnet import GSoPResNet
 
 
 def main() -> None:

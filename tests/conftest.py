@@ -1,27 +1,61 @@
-"""Fixtures: stores and servers that several tests share."""
+"""Fixtures: stores and servers that several tests share; and which tests are quick."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.support import ROOT, Server, publish_tiny
+from tests.support import ROOT, Server
+
+QUICK = (
+    *("arena", "engine", "images", "test_keys.py", "test_logs.py", "test_settings.py"),
+    *("gates/test_answers.py", "gates/test_memory.py", "gates/test_statistics.py"),
+    *("backends/test_registry.py", "processes/test_child.py", "serving/test_classify.py"),
+    *("api/http/test_bodies.py", "api/http/test_negotiation.py", "api/http/test_watch.py"),
+)
+"""Tests of what is pure: they import no torch, and take seconds together (``make quick``)."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only tests of what is pure")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Under ``--quick``, look at no other file: others import torch."""
+    if not config.getoption("quick"):
+        return None
+    place = collection_path.relative_to(ROOT / "tests")
+    chosen = any(place.is_relative_to(q) or Path(q).is_relative_to(place) for q in QUICK)
+    return None if chosen else True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hold quick tests to what they are."""
+    if session.config.getoption("quick") and "torch" in sys.modules:
+        print("\ntorch was imported: one of the quick tests is none", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Report tests that need a GPU as skipped where there is none."""
-    if torch.cuda.is_available():
-        return
-    skip = pytest.mark.skip(reason="needs a CUDA device")
-    for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(skip)
+    needy = [item for item in items if "gpu" in item.keywords]
+    if needy and not _has_gpu():
+        for item in needy:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a small random model, ``tiny/1``."""
+    from tests.stores import publish_tiny  # with torch, which quick tests do without
+
     store = tmp_path_factory.mktemp("store")
     publish_tiny(store)
     return store

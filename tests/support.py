@@ -1,4 +1,4 @@
-"""What tests of running services share: small models, and the real server as a process."""
+"""What tests of running services share: images, and the real server as a process."""
 
 import asyncio
 import io
@@ -17,14 +17,10 @@ from typing import Any, Self, TypeVar
 
 import httpx
 import numpy as np
-import torch
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
-from gsop.model.resnet import GSoPResNet
-from gsop.store.store import publish
 
 T = TypeVar("T")
 
@@ -33,35 +29,6 @@ START_SECONDS = 120.0
 """How long a server may take to become ready on a busy machine."""
 
 TINY = GSoPResNetConfig(depth=18, stem="cifar", base_width=8, reduced_dim=8, num_classes=10)
-
-
-def publish_tiny(
-    root: Path,
-    *,
-    name: str = "tiny",
-    version: str = "1",
-    seed: int = 0,
-    config: GSoPResNetConfig = TINY,
-    size: int = 32,
-) -> Path:
-    """Publish a small network with random weights; its answers differ between images."""
-    torch.manual_seed(seed)
-    model = GSoPResNet(config).eval()
-    with torch.no_grad():
-        for parameter in model.head.parameters():
-            parameter.mul_(10)  # spreads the probabilities
-    return publish(
-        root,
-        model,
-        name=name,
-        version=version,
-        input=InputSpec(
-            height=size, width=size, resize=size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
-        ),
-        labels=[f"class {i}" for i in range(config.num_classes)],
-        metrics={},
-        provenance={"made by": "tests"},
-    )
 
 
 def png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

@@ -15,7 +15,8 @@ import gsop
 from gsop.errors import StoreError
 from gsop.model.resnet import GSoPResNet
 from gsop.store.manifest import WEIGHTS_FILE
-from tests.support import ROOT, publish_tiny
+from tests.stores import publish_tiny
+from tests.support import ROOT
 
 
 def test_the_face_is_these_names() -> None:

@@ -121,3 +121,14 @@ def test_fastapi_stays_in_the_api(path: Path) -> None:
 def test_what_runs_beside_the_engine_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_what_is_quick_imports_no_torch() -> None:
+    command = [sys.executable, "-m", "pytest", "--quick", "--collect-only", "-q"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_benchmarks_stand_without_the_tests() -> None:
+    modules = (ROOT / "benchmarks").rglob("*.py")
+    assert not [path for path in modules if any(is_in(i, "tests") for i in imports_of(path))]

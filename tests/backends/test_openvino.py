@@ -27,7 +27,8 @@ from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import read_manifest
 from gsop.store.store import load
-from tests.support import ROOT, TINY, publish_tiny
+from tests.stores import publish_tiny
+from tests.support import ROOT, TINY
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
 CONFIGS = {

@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tests.chaos.shots import KINDS, Shot, good_images, inflating
-from tests.support import Server, publish_tiny
+from tests.stores import publish_tiny
+from tests.support import Server
 
 LIMITS: dict[str, object] = {
     "models": "tiny",

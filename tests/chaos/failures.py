@@ -19,7 +19,7 @@ from tests.chaos.drain import drain, rolling_restart
 from tests.chaos.overload import overload
 from tests.chaos.report import Report
 from tests.chaos.soak import soak
-from tests.support import publish_tiny
+from tests.stores import publish_tiny
 
 SCENARIOS: dict[str, Callable[[Path, float], Report]] = {
     "kill-engine": kill_engine,

@@ -12,7 +12,8 @@ from gsop.model.official import to_official
 from gsop.settings import SHIPPED_STORE, Settings
 from gsop.store.catalog import list_versions
 from tests.commands.models.conftest import checkpoint_of, lively
-from tests.support import ROOT, TINY, publish_tiny
+from tests.stores import publish_tiny
+from tests.support import ROOT, TINY
 
 OWN = Path("model_store")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import golden_numbers as golden
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.resnet import GSoPResNet
-from tests.model import golden
 
 TINY = GSoPResNetConfig(depth=18, stem="cifar", base_width=8, reduced_dim=6, num_classes=10)
 CONFIGS = {

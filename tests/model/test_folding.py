@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import golden_numbers as golden
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.folding import fold_batch_norms
 from gsop.model.resnet import GSoPResNet
-from tests.model import golden
 from tests.model.networks import EVERY_CONFIG, TINY, images, network
 
 

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks import golden_numbers as golden
 from gsop.model.config import Attention, GSoPResNetConfig
 from gsop.model.gating import ConcatFusion, make_gating
-from tests.model import golden
 
 EVERY_ATTENTION = pytest.mark.parametrize("attention", get_args(Attention))
 CHANNELS = 8

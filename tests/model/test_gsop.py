@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import golden_numbers as golden
 from gsop.model.gsop import ChannelGate, GSoP, RowWiseConv, covariance
-from tests.model import golden
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 

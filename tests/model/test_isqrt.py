@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import golden_numbers as golden
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.heads import ISqrtHead
 from gsop.model.isqrt import matrix_sqrt
-from tests.model import golden
 
 CONFIG = GSoPResNetConfig(depth=18, base_width=1, head="isqrt", head_dim=4, num_classes=3)
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import golden_numbers as golden
 from gsop.errors import StoreError
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.official import from_official, to_official
 from gsop.model.resnet import GSoPResNet
-from tests.model import golden
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 TINY = GSoPResNetConfig(depth=18, stem="cifar", base_width=8, reduced_dim=6, num_classes=10)

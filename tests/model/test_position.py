@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks import golden_numbers as golden
 from gsop.model.position import PositionGate, gate_positions, position_covariance
-from tests.model import golden
 
 
 def test_covariance_of_positions_is_the_release_s_formula() -> None:

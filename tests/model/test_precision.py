@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.model.precision import (
+from benchmarks.half_precision import (
     HALVES,
     deviation,
     random_images,

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import golden_numbers as golden
 from gsop.errors import StoreError
 from gsop.model.config import Depth, GSoPResNetConfig
 from gsop.model.official import official_key
 from gsop.model.pretrained import from_torchvision
 from gsop.model.resnet import GSoPResNet
-from tests.model import golden
 
 TINY = GSoPResNetConfig(depth=18, base_width=8, reduced_dim=6, num_classes=10, last_stride=2)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import golden_numbers as golden
 from gsop.model.config import BACKBONES, BlockKind, Depth, GSoPResNetConfig, Head, gate_layout
 from gsop.model.gating import ChannelGating
 from gsop.model.gsop import ChannelGate
 from gsop.model.resnet import BLOCKS, GSoPResNet
-from tests.model import golden
 from tests.model.networks import CONFIGS, EVERY_CONFIG, TINY, images, network
 
 

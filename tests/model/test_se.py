@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import golden_numbers as golden
 from gsop.model.se import SEGate
-from tests.model import golden
 
 
 def test_the_gate_is_two_layers_on_the_channels_means() -> None:

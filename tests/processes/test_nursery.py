@@ -13,9 +13,10 @@ from typing import cast
 import pytest
 
 from gsop.processes.forks import EXIT_SETUP
+from gsop.processes.import_path import import_path
 from gsop.processes.nursery import Birth, Ending, Forked, Nursery
 from gsop.processes.orphans import Orphanage
-from tests.support import descendants, eventually
+from tests.support import state_of
 
 CHILDREN = "tests.processes.children"
 
@@ -53,9 +54,10 @@ def test_a_child_is_as_it_was_asked_for(nursery: Nursery) -> None:
 
 def test_a_child_imports_what_its_parent_imported(nursery: Nursery) -> None:
     process, facts = told(nursery)
-    assert facts["path"][: len(sys.path)] == [os.path.abspath(p) for p in sys.path if p]  # type: ignore[index]  # of JSON  # noqa: PTH100
     process.end_lifeline()
-    waited(process)
+    assert waited(process) == Ending(0)
+    mine = list(dict.fromkeys(import_path()))  # Python itself looks nowhere twice
+    assert cast("list[str]", facts["path"])[: len(mine)] == mine
 
 
 def test_a_child_has_no_file_of_its_siblings(nursery: Nursery) -> None:
@@ -131,7 +133,8 @@ ADOPTING = f"""
 import os, signal, sys, threading
 from gsop.processes.nursery import Birth, Nursery
 from gsop.processes.orphans import Orphanage
-from {__name__} import mother_of, told, descendants
+from {__name__} import mother_of, told
+from tests.support import descendants
 
 orphanage = Orphanage(adopt=True)
 nursery = Nursery(["{CHILDREN}"], os.environ, orphanage)
@@ -169,8 +172,10 @@ def test_children_outlive_their_nursery_where_they_are_adopted() -> None:
 
 
 def test_nothing_is_left_when_it_closes(nursery: Nursery) -> None:
-    process, _ = told(nursery)
+    process, facts = told(nursery)
+    mother = mother_of(facts)
     process.end_lifeline()
     waited(process)
+    assert state_of(mother) is not None
     nursery.close()
-    eventually(lambda: "gsop-nursery" not in descendants(os.getpid()).values())
+    assert state_of(mother) is None

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from gsop.api.http.schemas import Model, ModelList
+from tests.stores import publish_tiny
 from tests.support import (
     ROOT,
     START_SECONDS,
@@ -18,7 +19,6 @@ from tests.support import (
     Server,
     eventually,
     in_background,
-    publish_tiny,
     random_pngs,
     send_all,
 )

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gsop.store.manifest import MANIFEST_FILE, WEIGHTS_FILE
-from tests.support import Server, eventually, publish_tiny, random_pngs
+from tests.stores import publish_tiny
+from tests.support import Server, eventually, random_pngs
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import golden_numbers as golden
 from gsop.__main__ import main
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.official import to_official
 from gsop.model.resnet import GSoPResNet
-from tests.model import golden
 
 
 @dataclass(frozen=True)

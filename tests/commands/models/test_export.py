@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import golden_numbers as golden
 from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.resnet import GSoPResNet
 from gsop.store.manifest import Manifest, read_manifest
 from gsop.store.store import load, publish
 from tests.commands.models.conftest import Gsop, lively
-from tests.model import golden
 
 BATCHES = (1, 5)
 SPEC = InputSpec(height=72, width=72, resize=80, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))

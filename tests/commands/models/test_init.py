@@ -9,10 +9,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from benchmarks import golden_numbers as golden
 from gsop.model.config import GSoPResNetConfig
 from gsop.store.store import load
 from tests.commands.models.conftest import Gsop
-from tests.model import golden
 
 SMALL = ("--depth", 18, "--stem", "cifar", "--base-width", 4, "--reduced-dim", 4)
 NO_NETWORK = "http://127.0.0.1:9"

@@ -6,7 +6,7 @@ from gsop.commands.models.list import network_name
 from gsop.model.config import GSoPResNetConfig
 from gsop.store.manifest import MANIFEST_FILE
 from tests.commands.models.conftest import Gsop
-from tests.support import publish_tiny
+from tests.stores import publish_tiny
 
 
 def test_every_version_has_a_line(gsop: Gsop, root: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from gsop.store.catalog import list_versions
 from gsop.store.manifest import MANIFEST_FILE
 from tests.commands.models.conftest import Gsop
-from tests.support import publish_tiny
+from tests.stores import publish_tiny
 
 
 def stored(root: Path) -> list[str]:

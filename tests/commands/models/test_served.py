@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import golden_numbers as golden
 from gsop.__main__ import main
 from gsop.images import decode
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.official import to_official
 from gsop.store.store import load
 from tests.commands.models.conftest import checkpoint_of, lively
-from tests.model import golden
 from tests.support import Server, random_pngs
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,8 @@ from pathlib import Path
 from gsop.model.resnet import GSoPResNet
 from gsop.store.manifest import MANIFEST_FILE, read_manifest
 from tests.commands.models.conftest import Gsop
-from tests.support import TINY, publish_tiny
+from tests.stores import publish_tiny
+from tests.support import TINY
 
 # tests/support.py publishes it with inputs of 32×32.
 CONFIG = replace(TINY, attention="fusion_avg")

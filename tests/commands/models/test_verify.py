@@ -4,7 +4,7 @@ import pytest
 
 from gsop.store.manifest import WEIGHTS_FILE
 from tests.commands.models.conftest import Gsop
-from tests.support import publish_tiny
+from tests.stores import publish_tiny
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import Tensor
 from gsop.model.gsop import GSoP
 from gsop.model.official import from_official
 
-FOLDER = Path(__file__).parents[1] / "golden"
+FOLDER = Path(__file__).parents[1] / "tests" / "golden"
 
 NETWORKS = (
     "resnet50_net1_channel",

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks import golden_numbers as golden
+from benchmarks.models import DIGITS
 from gsop.images import decode
 from gsop.model.folding import fold_batch_norms
 from gsop.model.official import from_official
@@ -16,8 +18,6 @@ from gsop.store.store import load
 from gsop.train.data.digits import Digits
 from gsop.train.data.drawing import DrawingSpec
 from gsop.train.evaluate import normalise
-from tests.model import golden
-from tests.support import ROOT
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -103,7 +103,7 @@ def random_resnet50(name: str, size: int) -> GSoPResNet:
 
 def shipped_digits() -> tuple[GSoPResNet, Tensor]:
     """The shipped model, and the scans that it was not trained on, (N, 3, H, W)."""
-    manifest, model = load(ROOT / "model_store" / "digits" / "1")
+    manifest, model = load(DIGITS / "1")
     samples = Digits(manifest.input.height, DrawingSpec()).held_out()
     pixels = [decode(sample.image, manifest.input, max_pixels=10_000) for sample in samples]
     return model, normalise(torch.from_numpy(np.stack(pixels)), manifest.input)
