@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from gsop.arena.board import EngineBoard, SupervisorBoard
 from gsop.arena.counters import totals
-from gsop.arena.families import IMAGES, PART_SECONDS, Family, Ledger
+from gsop.arena.families import IMAGES, SPAN_SECONDS, Family, Ledger
 from gsop.arena.layout import Arena, Role
 from gsop.arena.slot import EngineSlots
 from gsop.arena.states import EngineState, Outcome, Phase
@@ -89,10 +88,8 @@ class Service:
     def watch(self, on_leave: Callable[[], None] | None) -> None:
         self.leave = on_leave
 
-    @contextmanager
-    def admitted(self, caller: Caller = ANYBODY, address: str = "here") -> Iterator[Visit]:
-        with self.classifier.admit(None, None, caller, address) as visit:
-            yield visit
+    def admitted(self, caller: Caller = ANYBODY, address: str = "here") -> Visit:
+        return self.classifier.admit(None, None, caller, address)
 
     async def classify(self, *images: bytes, **options: Any) -> Outcomes:
         with self.admitted() as visit:
@@ -136,7 +133,7 @@ def test_an_image_is_answered_and_counted(service: Service) -> None:
     assert one.model.manifest.name == "tiny"
     assert service.counted(IMAGES, "ok") == 1
     for part in ("read", "decode", "queue", "inference", "total"):
-        assert service.counted(PART_SECONDS, part) == 1
+        assert service.counted(SPAN_SECONDS, part) == 1
 
 
 def test_of_several_images_a_bad_one_harms_no_other(service: Service) -> None:

@@ -11,7 +11,7 @@ from itertools import product
 
 from gsop.errors import GSoPError
 
-PARTS = ("read", "decode", "queue", "inference", "total")
+SPANS = ("read", "decode", "queue", "inference", "total")
 """Of the way of an image; the metric calls them stages, as the network's are called elsewhere."""
 
 SECONDS = (
@@ -66,10 +66,10 @@ class Family:
 
 
 IMAGES = Family("gsop_images", "Images taken in, by what became of them.", (("result", RESULTS),))
-PART_SECONDS = Family(
+SPAN_SECONDS = Family(
     "gsop_stage_seconds",
     "Time an image spent in each stage of its way.",
-    (("stage", PARTS),),
+    (("stage", SPANS),),
     SECONDS,
 )
 BATCH_SIZE = Family("gsop_batch_size", "Images in a batch.", buckets=BATCHES)
@@ -108,7 +108,7 @@ class Ledger:
     def __init__(self, routes: tuple[str, ...]) -> None:
         self.requests = requests_family(routes)
         self.families = (
-            *(IMAGES, PART_SECONDS, BATCH_SIZE, SKIPPED, RESENT, DECODERS_LOST),
+            *(IMAGES, SPAN_SECONDS, BATCH_SIZE, SKIPPED, RESENT, DECODERS_LOST),
             self.requests,
         )
         self.places: Mapping[tuple[Family, tuple[str, ...]], int]

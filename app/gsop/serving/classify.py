@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Self, cast
 
-from gsop.arena.families import IMAGES, PART_SECONDS
+from gsop.arena.families import IMAGES, SPAN_SECONDS
 from gsop.arena.slot import Slot
 from gsop.errors import GSoPError, Overloaded
 from gsop.keys import Caller
@@ -38,26 +38,11 @@ class BodyMemory:
     """The bytes of bodies that a front holds, and may hold, at once."""
 
     def __init__(self, capacity: int) -> None:
-        self._free = capacity
+        self.free = capacity
 
-    @contextmanager
-    def share(self) -> Iterator["BodyShare"]:
-        """One request's share; given back at the end of the block."""
-        share = BodyShare(self)
-        try:
-            yield share
-        finally:
-            self._free += share.held
-
-    def take(self, count: int) -> None:
-        """Count bytes that have come.
-
-        Raises:
-            Overloaded: if that is more than there may be.
-        """
-        if count > self._free:
-            raise Overloaded("the bodies of other requests fill the memory that is set aside")
-        self._free -= count
+    def share(self) -> "BodyShare":
+        """One request's share: a context manager, at whose end it is given back."""
+        return BodyShare(self)
 
 
 class BodyShare:
@@ -67,9 +52,21 @@ class BodyShare:
         self._memory = memory
         self.held = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.free += self.held
+
     def add(self, count: int) -> None:
-        """Count ``count`` bytes more; raises as :meth:`BodyMemory.take`."""
-        self._memory.take(count)
+        """Count ``count`` bytes more.
+
+        Raises:
+            Overloaded: if that is more than there may be.
+        """
+        if count > self._memory.free:
+            raise Overloaded("the bodies of other requests fill the memory that is set aside")
+        self._memory.free -= count
         self.held += count
 
 
@@ -105,11 +102,10 @@ class Classifier:
         """Most images in one request."""
         return min(self.settings.max_images, self.engines.capacity)
 
-    @contextmanager
-    def admit(
-        self, name: str | None, version: str | None, caller: Caller, address: str
-    ) -> Iterator["Visit"]:
+    def admit(self, name: str | None, version: str | None, caller: Caller, address: str) -> "Visit":
         """Let a request in, before its body is read: a refusal should cost next to nothing.
+
+        What is returned is a context manager, at whose end nothing is held any more.
 
         Args:
             name: of a loaded model; ``None``: the default one.
@@ -126,8 +122,8 @@ class Classifier:
         began = time.monotonic_ns()
         model = self.engines.model(name, version)
         self.engines.check_admission()
-        with self._memory.share() as memory:
-            yield Visit(self, model, memory, caller, caller.name or address, began)
+        memory = self._memory.share()
+        return Visit(self, model, memory, caller, caller.name or address, began)
 
     async def decode_and_infer(
         self, image: bytes, slot: Slot, model: LoadedModel, *, deadline: int, top_k: int
@@ -149,7 +145,7 @@ class Classifier:
             began = time.perf_counter()
             await self._decoders.decode(image, slot.model, slot.pixels, deadline=deadline)
             decoded = time.perf_counter() - began
-            meter.observe(PART_SECONDS, decoded, "decode")
+            meter.observe(SPAN_SECONDS, decoded, "decode")
             inference = await self.engines.infer(slot, deadline=deadline, top_k=top_k)
             result = "ok"
         except GSoPError as error:
@@ -161,11 +157,12 @@ class Classifier:
 
 
 class Visit:
-    """One request on its way.
+    """One request on its way. A context manager.
 
     Attributes:
         model: that answers it.
         memory: what its body takes of the front's.
+        seconds: from the request's head to its answer; 0 until it is classified.
     """
 
     def __init__(
@@ -183,6 +180,13 @@ class Visit:
         self._caller = caller
         self._sharer = sharer
         self._began = began
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.memory.__exit__(*error)
 
     async def classify(
         self, images: Sequence[bytes], *, top_k: int, timeout_ms: int | None, watch: Watch
@@ -202,7 +206,7 @@ class Visit:
         """
         classifier = self._classifier
         engines = classifier.engines
-        engines.meter.observe(PART_SECONDS, self._seconds(), "read")
+        engines.meter.observe(SPAN_SECONDS, self._seconds(), "read")
         timeout = timeout_ms or classifier.settings.timeout_ms
         deadline = self._began + timeout * 1_000_000
         with (
@@ -211,11 +215,8 @@ class Visit:
         ):
             outcomes = await self._answer_all(images, slots, deadline=deadline, top_k=top_k)
         self.seconds = self._seconds()
-        engines.meter.observe(PART_SECONDS, self.seconds, "total")
+        engines.meter.observe(SPAN_SECONDS, self.seconds, "total")
         return outcomes
-
-    seconds: float
-    """From the request's head to its answer; there once it is classified."""
 
     async def _answer_all(
         self, images: Sequence[bytes], slots: Sequence[Slot], *, deadline: int, top_k: int

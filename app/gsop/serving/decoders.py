@@ -48,7 +48,7 @@ class Decoding:
         model: which of the plan's specs it is decoded for.
         out: ``(H, W, 3)`` uint8 that receives the pixels.
         future: done when they are there.
-        tries: helpers that died on it.
+        tries: decoders that died on it.
     """
 
     def __init__(

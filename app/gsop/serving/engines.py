@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from gsop.arena.board import Board
 from gsop.arena.counters import Meter
-from gsop.arena.families import PART_SECONDS
+from gsop.arena.families import SPAN_SECONDS
 from gsop.arena.layout import Arena
 from gsop.arena.slot import FrontSlots, Slot
 from gsop.arena.states import Outcome
@@ -249,8 +249,8 @@ class Engines:
             queue_seconds=(finished.started - now) / 1e9,
             inference_seconds=(finished.finished - finished.started) / 1e9,
         )
-        self.meter.observe(PART_SECONDS, inference.queue_seconds, "queue")
-        self.meter.observe(PART_SECONDS, inference.inference_seconds, "inference")
+        self.meter.observe(SPAN_SECONDS, inference.queue_seconds, "queue")
+        self.meter.observe(SPAN_SECONDS, inference.inference_seconds, "inference")
         return inference
 
     async def _answered_by(self, number: int, ticket: int, seconds: float) -> int:
