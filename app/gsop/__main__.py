@@ -11,10 +11,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status.
 
     Args:
-        arguments: of the command line; this process's own if ``None``.
+        arguments: of the command line. If ``None``, this process's own: then it is there for the
+            command alone, and is made fit for it.
     """
-    open_standard_streams()
-    leave_working_folder_out()
+    if arguments is None:
+        open_standard_streams()
+        leave_working_folder_out()
     # Only now: what it imports must not come from the working folder.
     from gsop.commands.parser import run_command
 

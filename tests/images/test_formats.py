@@ -1,9 +1,9 @@
 """The table of formats: of which one a file is, who decodes it, and what is judged before that."""
 
 import re
-import resource
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +98,18 @@ class TestDecoders:
         assert (small.asked_for, large.asked_for) == ([2], [])
 
 
+def peak() -> int:
+    """The most memory that this process had since it was forgotten last, in KiB."""
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line)
+
+
+def forgotten_peak() -> int:
+    """Forget it: from now on it is what the process has now, in KiB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
 class TestLimits:
     @pytest.mark.parametrize("case", not_images())
     def test_what_is_no_image(self, case: str) -> None:
@@ -109,11 +121,14 @@ class TestLimits:
     @pytest.mark.parametrize("name", bombs())
     def test_a_large_header_is_refused_unseen(self, name: str, side: int) -> None:
         data = bombs(side)[name]
-        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-        with pytest.raises(ImageTooLarge) as caught:
-            decode(data, SPEC, max_pixels=MAX_PIXELS)
-        assert time.process_time() - started < 0.5
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        tries = []
+        for _ in range(3):  # threads that other tests have left may grow meanwhile, but not thrice
+            before, started = forgotten_peak(), time.process_time()
+            with pytest.raises(ImageTooLarge) as caught:
+                decode(data, SPEC, max_pixels=MAX_PIXELS)
+            tries.append((peak() - before, time.process_time() - started))
+        grown, seconds = map(min, zip(*tries, strict=True))
+        assert seconds < 0.5
         assert grown < 32 * 1024  # KiB; of the larger two, the pixels would be 100 MB and 1.6 GB
         assert_fit_for_a_client(caught.value)
 
