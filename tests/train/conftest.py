@@ -18,7 +18,7 @@ from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.resnet import GSoPResNet
 from gsop.train.data.spec import AugmentSpec, DataSpec
-from gsop.train.fabric import make_fabric
+from gsop.train.fabric import leave, make_fabric
 from gsop.train.recipe import OptimizerSpec, Recipe, Schedule
 
 T = TypeVar("T")
@@ -126,5 +126,6 @@ def _beside(
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
     }
-    found.put((rank, work(make_fabric(recipe, "cpu"), recipe)))
-    torch.distributed.destroy_process_group()
+    fabric = make_fabric(recipe, "cpu")
+    found.put((rank, work(fabric, recipe)))
+    leave(fabric)

@@ -73,6 +73,16 @@ def union_of_all(fabric: Fabric, names: set[str]) -> set[str]:
     return set().union(*found)
 
 
+def leave(fabric: Fabric) -> None:
+    """Nothing is common any more; what one process does from now on, the others do not wait for.
+
+    Without it a process that leaves first may abort another in the threads of the group.
+    """
+    fabric.barrier()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def _reduced(fabric: Fabric, value: float, how: Any) -> float:
     if fabric.world_size == 1:
         return value

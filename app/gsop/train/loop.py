@@ -28,7 +28,7 @@ from gsop.train import checkpoint
 from gsop.train.data.dataset import DataSet, Sample
 from gsop.train.data.loader import Part, check_shares, loader
 from gsop.train.evaluate import Score
-from gsop.train.fabric import largest_of_all, make_fabric, union_of_all
+from gsop.train.fabric import largest_of_all, leave, make_fabric, union_of_all
 from gsop.train.log import Log
 from gsop.train.optimizer import set_learning_rate
 from gsop.train.plots import plot_run
@@ -178,7 +178,7 @@ def _finish(setup: _Setup, state: State, log: Log) -> Result:
             log.say(f"the pictures were not written ({error}): make room; log.csv is there")
         if result.broken:
             log.say(f"{len(result.broken)} images could not be read; result.json names them")
-    fabric.barrier()
+    leave(fabric)
     return result
 
 
