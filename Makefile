@@ -59,7 +59,7 @@ bench-peers: install  ## the same with other servers beside it, which it install
 chaos: install  ## try to break what is promised; half an hour, needs nginx (apt-get install nginx-light)
 	$(BIN)/python -m tests.chaos.attack --requests 20000
 	$(BIN)/python -m tests.chaos.failures --seconds 60 --requests 200000
-	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/api/test_openapi_fuzz.py
+	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/api/http/test_openapi_fuzz.py
 
 fuzz: install  ## look for inputs that break a parser or decoder, for minutes; keep what was found
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[fuzz]'

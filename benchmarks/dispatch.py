@@ -21,15 +21,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks import models
-from benchmarks.profile import arena_of
+from benchmarks.in_process import Memories, application
 from benchmarks.serve import save
 from benchmarks.summary import markdown
-from gsop.api.http.app import FrontProcess, PlainRoute, create_app
+from gsop.api.http.app import PlainRoute
 from gsop.api.http.routes import PREDICT
 from gsop.api.http.schemas import PredictQuery
-from gsop.api.http.service import Service, ServiceDep
-from gsop.arena.layout import Arena, Role
-from gsop.serving.engines import Engines
+from gsop.api.http.service import ServiceDep
 
 CALLS = 2000
 
@@ -44,24 +42,16 @@ class Empty:
         await Response()(scope, receive, send)
 
 
-def application(front: Arena) -> FastAPI:
-    """The application as a front serves it, without decoders."""
-    app = create_app(FrontProcess(front, 1, lambda _: None))
-    engines = Engines(front)
-    app.state.service = Service(front, engines, None)  # type: ignore[arg-type]  # never asked
-    return app
-
-
-def plain(front: Arena) -> FastAPI:
-    """With the empty endpoint in the place of the served one."""
-    app = application(front)
+def plain(memories: Memories) -> FastAPI:
+    """The application with the empty endpoint in the place of the served one."""
+    app = application(memories)
     app.router.routes[0] = PlainRoute(PREDICT, Empty(), methods=["POST"])
     return app
 
 
-def by_fastapi(front: Arena) -> FastAPI:
+def by_fastapi(memories: Memories) -> FastAPI:
     """With a route of FastAPI's in its place."""
-    app = application(front)
+    app = application(memories)
 
     @app.post(PREDICT)
     async def predict(query: Annotated[PredictQuery, Query()], service: ServiceDep) -> Response:
@@ -103,8 +93,8 @@ def measure(rounds: int) -> dict[str, float]:
     """CPU microseconds of each way, without the endpoint's own."""
     with tempfile.TemporaryDirectory(prefix="gsop-bench-") as folder:
         models.publish_models(Path(folder))
-        front = Arena.attach(arena_of(Path(folder)).fd, Role("front"))
-    served, fastapi = plain(front), by_fastapi(front)
+        memories = Memories.of(Path(folder))
+    served, fastapi = plain(memories), by_fastapi(memories)
     ways: dict[str, Callable[[], Any]] = {
         "endpoint": lambda: _ask(Empty(), served),
         "plain route": lambda: _ask(served, served),

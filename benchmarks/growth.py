@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import bodies, models
-from benchmarks.profile import application, arena_of, best_us, engine
+from benchmarks.in_process import Memories
+from benchmarks.profile import best_us, engine, front
 from benchmarks.serve import save
 from benchmarks.summary import markdown
 from gsop.images import decode
@@ -42,8 +43,8 @@ def by_classes() -> dict[str, dict[str, float]]:
     for classes in CLASSES:
         with tempfile.TemporaryDirectory(prefix="gsop-bench-") as folder:
             models.publish_model(Path(folder), "null", replace(models.NULL, num_classes=classes))
-            arena = arena_of(Path(folder))
-            parts = application(arena, bodies.jpeg("small")) | engine(arena)
+            memories = Memories.of(Path(folder))
+            parts = front(memories, bodies.jpeg("small")) | engine(memories)
         found[str(classes)] = {
             "front": parts["front: application"],
             "engine, alone": parts["engine: a batch of 1, an image's share"],

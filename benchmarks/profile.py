@@ -23,30 +23,23 @@ import torch
 from fastapi import FastAPI
 
 from benchmarks import bodies, closed_loop, models
+from benchmarks.in_process import ENGINE, FRONT, Memories, application
 from benchmarks.serve import save
 from benchmarks.servers import ROLES, Server, ours
 from benchmarks.summary import markdown
-from gsop.api.http.app import FrontProcess, create_app
-from gsop.api.http.routes import ROUTES
-from gsop.api.http.service import Service
-from gsop.arena.board import EngineBoard, SupervisorBoard
-from gsop.arena.deployment import Deployment
-from gsop.arena.layout import Arena, Role
+from gsop.arena.board import EngineBoard
+from gsop.arena.counters import Meter
+from gsop.arena.layout import Arena
 from gsop.arena.messages import Kind, Message
+from gsop.arena.service import ServiceMemory
 from gsop.arena.slot import FrontSlots
-from gsop.arena.states import EngineState
 from gsop.backends.base import Place
 from gsop.backends.null import NullBackend
 from gsop.engine.inbox import Inbox, Peer, Received
 from gsop.engine.worker import Worker
 from gsop.images import centred, decode
 from gsop.processes.memory import keep_freed_blocks
-from gsop.serving.classify import Classifier
 from gsop.serving.decoder import KEPT_BYTES
-from gsop.serving.engines import Engines
-from gsop.serving.link import Waiter
-from gsop.settings import Settings
-from gsop.store.catalog import resolve
 
 ROUNDS = 5
 CALLS = 200
@@ -71,34 +64,6 @@ def decoding(body: bytes) -> dict[str, float]:
         "decode: cut and resize": best_us(lambda: centred(pixels, models.INPUT)),
         "decode: all": best_us(lambda: decode(body, models.INPUT, max_pixels=10**9)),
     }
-
-
-def arena_of(store: Path) -> Arena:
-    """A service's memory, without its processes; the supervisor's."""
-    settings = Settings.model_validate({"model_store": store, "models": ("null",), "fronts": 1})
-    manifests = (resolve(store, "null"),)
-    arena = Arena.create(
-        Deployment(settings=settings, manifests=manifests, address="\0none", routes=ROUTES)
-    )
-    EngineBoard(
-        Arena.attach(arena.fd, Role("engine")), SupervisorBoard(arena).incarnation(0)
-    ).enter(EngineState.READY)
-    return arena
-
-
-class _NoDecoder:
-    """Takes the place of :class:`gsop.serving.decoders.Decoders`."""
-
-    async def decode(self, *_: object, **__: object) -> None:
-        """The pixels are there already."""
-        await asyncio.sleep(0)
-
-
-class _InstantEngines(Engines):
-    """Engines that are done at once."""
-
-    def _send(self, waiter: Waiter) -> None:
-        asyncio.get_running_loop().call_soon(waiter.finish, 0)
 
 
 async def _post(app: FastAPI, body: bytes, query: bytes) -> None:
@@ -141,13 +106,9 @@ async def _post(app: FastAPI, body: bytes, query: bytes) -> None:
         raise RuntimeError(f"the application answered {sent!r}")
 
 
-def application(arena: Arena, body: bytes) -> dict[str, float]:
+def front(memories: Memories, body: bytes) -> dict[str, float]:
     """The front's part above HTTP: middlewares, route, slots, JSON."""
-    front = Arena.attach(arena.fd, Role("front"))
-    app = create_app(FrontProcess(front, 1, lambda _: None))
-    engines = _InstantEngines(front)
-    classifier = Classifier(engines, front.deployment.settings, _NoDecoder())  # type: ignore[arg-type]  # as much as is used
-    app.state.service = Service(front, engines, classifier)
+    app = application(memories)
     loop = asyncio.new_event_loop()
     try:
         return {
@@ -157,21 +118,22 @@ def application(arena: Arena, body: bytes) -> dict[str, float]:
         loop.close()
 
 
-def engine(arena: Arena) -> dict[str, float]:
+def engine(memories: Memories) -> dict[str, float]:
     """The engine's part, without the network: batches, answers, records, statistics."""
-    hand = Arena.attach(arena.fd, Role("engine"))
-    front = FrontSlots(Arena.attach(arena.fd, Role("front")))
-    backend = NullBackend.open(Path(), arena.deployment.manifests[0], Place(max_batch=32))
+    hand = Arena.attach(memories.arena.fd, ENGINE)
+    meter = Meter(ServiceMemory.attach(memories.service.fd, ENGINE))
+    slots = FrontSlots(Arena.attach(memories.arena.fd, FRONT))
+    backend = NullBackend.open(Path(), hand.deployment.manifests[0], Place(max_batch=32))
     listener, lifeline, mine, theirs = (*socket.socketpair(), *socket.socketpair())
     inbox = Inbox(listener, lifeline)
-    worker, peer = Worker(hand, EngineBoard(hand, 1), [backend], inbox), Peer(mine)
-    slots = [front.hold(0, 0) for _ in range(32)]
+    worker, peer = Worker(hand, EngineBoard(hand, 1), [backend], inbox, meter), Peer(mine)
+    held = [slots.hold(0, 0) for _ in range(32)]
 
     def batch(size: int) -> None:
         now = time.monotonic_ns()
-        for slot in slots[:size]:
-            front.renew(slot.number)
-            ticket = front.submit(
+        for slot in held[:size]:
+            slots.renew(slot.number)
+            ticket = slots.submit(
                 slot.number, id=f"{now}-{slot.number}", top_k=5, deadline=2 * now, submitted=now
             )
             worker.take(Received(peer, Message(Kind.INFER, slot.number, ticket)))
@@ -212,8 +174,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gsop-bench-") as folder:
         store = Path(folder)
         models.publish_models(store)
-        arena = arena_of(store)
-        parts = decoding(body) | application(arena, body) | engine(arena)
+        memories = Memories.of(store)
+        parts = decoding(body) | front(memories, body) | engine(memories)
         parts |= server(store, body, chosen.seconds)
     print(markdown(("part", "CPU µs a request"), [[n, f"{v:.0f}"] for n, v in parts.items()]))
     if chosen.name:

@@ -12,9 +12,13 @@ The tree, with the HTTP status and code that each class answers with::
     │   ├── UnknownPrediction       404 unknown_prediction
     │   ├── NotAcceptable           406 not_acceptable
     │   ├── BodyTimeout             408 body_timeout
+    │   ├── Conflict                409 conflict
+    │   ├── PreconditionFailed      412 precondition_failed
     │   ├── BodyTooLarge            413 body_too_large
     │   ├── ImageTooLarge           413 image_too_large
-    │   └── UnsupportedMediaType    415 unsupported_media_type
+    │   ├── UnsupportedMediaType    415 unsupported_media_type
+    │   ├── LoadFailed              422 load_failed
+    │   └── PreconditionRequired    428 precondition_required
     ├── Unavailable                 503 unavailable          the client may try again
     │   ├── Overloaded              429 overloaded
     │   │   └── ClientOverloaded    429 client_overloaded
@@ -33,6 +37,7 @@ The message of an error is written for whoever can mend it and names the remedy.
 Foreign exceptions are translated where the foreign library is called, with ``from``.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -96,6 +101,30 @@ class BodyTimeout(RequestError):
     """The request's body did not arrive in time."""
 
     status, code, title = 408, "body_timeout", "Body timeout"
+
+
+class Conflict(RequestError):
+    """What is asked for does not go with what is loaded, or with a change that is under way."""
+
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class PreconditionFailed(RequestError):
+    """Somebody else has changed it since the caller looked."""
+
+    status, code, title = 412, "precondition_failed", "Precondition failed"
+
+
+class PreconditionRequired(RequestError):
+    """The call must say which state it changes."""
+
+    status, code, title = 428, "precondition_required", "Precondition required"
+
+
+class LoadFailed(RequestError):
+    """A version cannot be loaded; those that are loaded serve on."""
+
+    status, code, title = 422, "load_failed", "Load failed"
 
 
 class BodyTooLarge(RequestError):
@@ -192,3 +221,15 @@ class StoreError(SetupError):
 
 class ConfigError(SetupError):
     """The settings cannot work on this machine or contradict each other."""
+
+
+def error_of(code: str) -> type[GSoPError]:
+    """The class of errors that answers with a code; the root for one that is not known."""
+    return next((kind for kind in all_errors() if kind.code == code), GSoPError)
+
+
+def all_errors(root: type[GSoPError] = GSoPError) -> Iterator[type[GSoPError]]:
+    """The tree, from its root on."""
+    yield root
+    for child in root.__subclasses__():
+        yield from all_errors(child)

@@ -108,6 +108,18 @@ class Settings(BaseSettings):
         description="Models to load, comma-separated: `name` (its newest version) or "
         "`name/version`. The first answers requests that name none.",
     )
+    state: Path | None = Field(
+        None,
+        description="File that keeps what is loaded and how requests are spread, over restarts; "
+        "where there is one, it is followed and not `GSOP_MODELS`. None: changes end with the "
+        "service.",
+    )
+    follow: bool = Field(
+        False, description="Whether to bring the service to what `GSOP_STATE` says when it changes."
+    )
+    load_seconds: float = Field(
+        300, gt=0, description="How long a version may take to load while others serve."
+    )
     attention_records: int = Field(
         1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
     )
@@ -267,6 +279,8 @@ class Settings(BaseSettings):
             raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
         if len({key.sha256 for key in self.api_keys}) != len(self.api_keys):
             raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
+        if self.follow and self.state is None:
+            raise ValueError("GSOP_FOLLOW without GSOP_STATE: name the file that is to be followed")
         if self.tls_keyfile is not None and self.tls_certfile is None:
             raise ValueError("GSOP_TLS_KEYFILE without GSOP_TLS_CERTFILE: set both, or neither")
         if self.body_memory_bytes < self.max_body_bytes:

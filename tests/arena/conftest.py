@@ -8,6 +8,7 @@ import pytest
 
 from gsop.arena.deployment import Deployment
 from gsop.arena.layout import Arena
+from gsop.arena.service import ServiceMemory, ServicePlan
 from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
 from gsop.settings import Settings
@@ -39,13 +40,25 @@ def deployment(**settings: object) -> Deployment:
         settings=Settings.load(**chosen),
         manifests=(manifest(),),
         address=f"\0test-{time.monotonic_ns()}",
-        routes=("/predict",),
     )
+
+
+def plan(**settings: object) -> ServicePlan:
+    """The service of such a deployment."""
+    return ServicePlan(settings=deployment(**settings).settings, routes=("/predict",))
 
 
 @pytest.fixture
 def arena() -> Iterator[Arena]:
     """The supervisor's."""
     made = Arena.create(deployment())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[ServiceMemory]:
+    """The supervisor's."""
+    made = ServiceMemory.create(plan())
     yield made
     made.close()

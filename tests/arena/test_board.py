@@ -1,10 +1,9 @@
 """What processes tell of themselves, and that the dead tell nothing."""
 
-import time
-
-from gsop.arena.board import Board, EngineBoard, FrontBoard, SupervisorBoard
-from gsop.arena.layout import Arena, Role
-from gsop.arena.states import EngineState, Phase
+from gsop.arena.block import Role
+from gsop.arena.board import Board, EngineBoard, SeatBoard
+from gsop.arena.layout import Arena
+from gsop.arena.states import EngineState
 
 
 def engine(arena: Arena, incarnation: int, number: int = 0) -> EngineBoard:
@@ -12,7 +11,7 @@ def engine(arena: Arena, incarnation: int, number: int = 0) -> EngineBoard:
 
 
 def test_an_engine_comes_up(arena: Arena) -> None:
-    SupervisorBoard(arena)
+    SeatBoard(arena)
     seen = Board(Arena.attach(arena.fd, Role("front")))
     assert seen.engine(0).state == EngineState.STARTING
     assert not seen.was_ready
@@ -33,7 +32,7 @@ def test_an_engine_comes_up(arena: Arena) -> None:
 
 
 def test_what_a_dead_engine_wrote_is_void_at_once(arena: Arena) -> None:
-    supervisor, seen = SupervisorBoard(arena), Board(arena)
+    supervisor, seen = SeatBoard(arena), Board(arena)
     first = engine(arena, supervisor.incarnation(0))
     first.enter(EngineState.READY)
     first.be_busy(7)
@@ -50,36 +49,9 @@ def test_what_a_dead_engine_wrote_is_void_at_once(arena: Arena) -> None:
 
 
 def test_an_engine_that_never_became_ready_has_failed(arena: Arena) -> None:
-    supervisor, seen = SupervisorBoard(arena), Board(arena)
+    supervisor, seen = SeatBoard(arena), Board(arena)
     engine(arena, 1).enter(EngineState.WARMING)
     supervisor.engine_died(0, was_ready=False)
     assert seen.engine(0).state == EngineState.FAILED
     engine(arena, 2).enter(EngineState.LOADING)
     assert seen.engine(0).state == EngineState.LOADING
-
-
-def test_a_front_serves_under_its_incarnation(arena: Arena) -> None:
-    seen = Board(arena)
-    assert seen.serving_incarnation(1) == 0
-    FrontBoard(Arena.attach(arena.fd, Role("front", 1)), 3).serve()
-    assert [seen.serving_incarnation(front) for front in (0, 1)] == [0, 3]
-
-
-def test_there_is_no_way_back_from_the_end(arena: Arena) -> None:
-    supervisor, seen = SupervisorBoard(arena), Board(arena)
-    assert (seen.phase, seen.is_draining) == (Phase.SERVING, False)
-    for entered, phase in (
-        (Phase.LEAVING, Phase.LEAVING),
-        (Phase.DRAINING, Phase.DRAINING),
-        (Phase.LEAVING, Phase.DRAINING),
-    ):
-        supervisor.enter(entered)
-        assert (seen.phase, seen.is_draining) == (phase, phase == Phase.DRAINING)
-
-
-def test_the_supervisor_shows_that_it_lives(arena: Arena) -> None:
-    supervisor, seen = SupervisorBoard(arena), Board(arena)
-    before = time.monotonic_ns()
-    assert seen.supervisor_beat <= before
-    supervisor.show_life()
-    assert seen.supervisor_beat >= before

@@ -3,36 +3,46 @@
 import pytest
 
 from gsop import errors
-from gsop.arena.counters import Meter, totals
-from gsop.arena.families import BATCH_SIZE, OTHER, RESULTS, SKIPPED, STATUSES, Ledger
-from gsop.arena.layout import Arena, Role
+from gsop.arena.block import Role
+from gsop.arena.counters import Meter, forget, totals
+from gsop.arena.families import (
+    BATCH_SIZE,
+    INFERENCE_SECONDS,
+    OTHER,
+    PREDICTIONS,
+    RESULTS,
+    SKIPPED,
+    STATUSES,
+    Ledger,
+)
+from gsop.arena.service import ServiceMemory
 
 
-def meter(arena: Arena, role: Role) -> Meter:
-    return Meter(Arena.attach(arena.fd, role))
+def meter(memory: ServiceMemory, role: Role) -> Meter:
+    return Meter(ServiceMemory.attach(memory.fd, role))
 
 
-def counted(arena: Arena, family: object, *labels: str) -> float:
-    ledger = Ledger(arena.deployment.routes)
+def counted(memory: ServiceMemory, family: object, *labels: str) -> float:
+    ledger = Ledger(memory.plan.routes)
     (at,) = [
         at for (owner, values), at in ledger.places.items() if (owner, values) == (family, labels)
     ]
-    return float(totals(arena)[at])
+    return float(totals(memory)[at])
 
 
-def test_rows_add_up(arena: Arena) -> None:
+def test_rows_add_up(memory: ServiceMemory) -> None:
     for role in (Role("engine", 0), Role("engine", 1), Role("engine", 1), Role("front", 1)):
-        meter(arena, role).count(SKIPPED, "late")
-    assert counted(arena, SKIPPED, "late") == 4
-    assert counted(arena, SKIPPED, "expired") == 0
+        meter(memory, role).count(SKIPPED, "late")
+    assert counted(memory, SKIPPED, "late") == 4
+    assert counted(memory, SKIPPED, "expired") == 0
 
 
-def test_a_histogram_has_its_buckets_and_its_sum(arena: Arena) -> None:
-    engine = meter(arena, Role("engine"))
+def test_a_histogram_has_its_buckets_and_its_sum(memory: ServiceMemory) -> None:
+    engine = meter(memory, Role("engine"))
     for size in (1, 2, 3, 5000):
         engine.observe(BATCH_SIZE, size)
-    (start,) = [at for _, at in Ledger(arena.deployment.routes).rows(BATCH_SIZE)]
-    row = totals(arena)[start : start + BATCH_SIZE.width]
+    (start,) = [at for _, at in Ledger(memory.plan.routes).rows(BATCH_SIZE)]
+    row = totals(memory)[start : start + BATCH_SIZE.width]
     assert row[:3].tolist() == [1, 1, 1]
     assert (row[-2], row[-1]) == (1, 5006)
 
@@ -46,10 +56,10 @@ def test_a_histogram_has_its_buckets_and_its_sum(arena: Arena) -> None:
     ],
 )
 def test_a_request_is_counted_by_what_is_declared(
-    arena: Arena, route: str, status: int, labels: tuple[str, str]
+    memory: ServiceMemory, route: str, status: int, labels: tuple[str, str]
 ) -> None:
-    meter(arena, Role("front")).count_request(route, status)
-    assert counted(arena, Ledger(arena.deployment.routes).requests, *labels) == 1
+    meter(memory, Role("front")).count_request(route, status)
+    assert counted(memory, Ledger(memory.plan.routes).requests, *labels) == 1
 
 
 def test_each_error_of_ours_has_its_status_and_its_code() -> None:
@@ -60,3 +70,20 @@ def test_each_error_of_ours_has_its_status_and_its_code() -> None:
     ]
     assert {str(kind.status) for kind in raised} <= set(STATUSES)
     assert {kind.code for kind in raised} <= set(RESULTS)
+
+
+def test_what_is_counted_for_a_version_begins_anew_with_another_one(memory: ServiceMemory) -> None:
+    front = meter(memory, Role("front"))
+    for place in ("3", "3", "4"):
+        front.count(PREDICTIONS, place, "stable", "ok")
+        front.observe(INFERENCE_SECONDS, 0.25, place, "stable")
+    forget(memory, 3)
+    assert counted(memory, PREDICTIONS, "3", "stable", "ok") == 0
+    assert counted(memory, PREDICTIONS, "4", "stable", "ok") == 1
+    at = Ledger(memory.plan.routes).places[INFERENCE_SECONDS, ("3", "stable")]
+    assert not totals(memory)[at : at + INFERENCE_SECONDS.width].any()
+    front.count(PREDICTIONS, "3", "canary", "ok")
+    forget(memory, 3)
+    front.count(PREDICTIONS, "3", "stable", "ok")
+    assert counted(memory, PREDICTIONS, "3", "stable", "ok") == 1
+    assert counted(memory, PREDICTIONS, "3", "canary", "ok") == 0

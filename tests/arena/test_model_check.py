@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from gsop.arena.layout import Arena, Role
+from gsop.arena.block import Role
+from gsop.arena.layout import Arena
 from gsop.arena.slot import EngineSlots, FrontSlots, Slot
 from gsop.serving.link import MAX_CRASHES
 from tests.arena.conftest import deployment

@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from gsop.arena.layout import Arena, Role
-from gsop.arena.slot import EngineSlots, FrontSlots, Slot
+from gsop.arena.block import Role
+from gsop.arena.layout import Arena
+from gsop.arena.slot import Autopsy, EngineSlots, FrontSlots, Slot
 from gsop.arena.states import Outcome
 
 
@@ -123,3 +124,27 @@ def test_a_successor_owns_its_predecessors_slots(arena: Arena, engine: EngineSlo
     slot = successor.hold(0, 0)
     assert submit(successor, slot) > ticket
     assert ticket < time.monotonic_ns()
+
+
+def test_what_is_not_to_be_kept_is_not_remembered(front: FrontSlots, engine: EngineSlots) -> None:
+    slot = front.hold(0, 0)
+    ticket = front.submit(slot.number, id="x", top_k=1, deadline=9, submitted=1, kept=False)
+    assert engine.is_held(slot.number, ticket)
+    assert engine.remembered([slot.number], [ticket]).held.tolist() == [False]
+
+
+def test_an_engine_dies_of_what_it_had_begun_and_only_once(
+    arena: Arena, front: FrontSlots, engine: EngineSlots
+) -> None:
+    autopsy = Autopsy(arena)
+    done, begun = front.hold(0, 0), front.hold(0, 0)
+    tickets = [submit(front, slot) for slot in (done, begun)]
+    assert autopsy.models(1) == set()
+    engine.begin([done.number], tickets[:1])
+    engine.conclude(done.number, tickets[0])
+    assert autopsy.models(1) == set(), "what it had finished it did not die of"
+    engine.begin([begun.number], tickets[1:])
+    front.renew(begun.number)  # its front has noticed the death first, and sends it again
+    assert autopsy.models(0) == set()
+    assert autopsy.models(1) == {0}
+    assert autopsy.models(1) == set()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bodies, idle, models, profile, serve
+from benchmarks.in_process import Memories
 from benchmarks.processes import members
 from benchmarks.servers import Server, ours
 
@@ -60,11 +61,11 @@ def test_the_parts_of_a_request_are_measured(
 ) -> None:
     monkeypatch.setattr(profile, "CALLS", 3)
     models.publish_models(tmp_path)
-    body, arena = bodies.jpeg("small"), profile.arena_of(tmp_path)
+    body, memories = bodies.jpeg("small"), Memories.of(tmp_path)
     decoding = profile.decoding(body)
     assert 0 < decoding["decode: JPEG to pixels"] < decoding["decode: all"]
-    ways = profile.application(arena, body)
+    ways = profile.front(memories, body)
     assert set(ways) == {"front: application"}
     assert min(ways.values()) > 0
-    shares = list(profile.engine(arena).values())
+    shares = list(profile.engine(memories).values())
     assert shares == sorted(shares, reverse=True)  # the larger the batch, the less an image costs

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gsop.arena.board import Board, EngineBoard, SupervisorBoard
+from gsop.arena.block import Role
+from gsop.arena.board import Board, EngineBoard, SeatBoard
+from gsop.arena.counters import Meter
 from gsop.arena.deployment import Deployment
-from gsop.arena.layout import Arena, Role
+from gsop.arena.layout import Arena
 from gsop.arena.messages import Decoder, Kind, Message, address_prefix, connect, encode, listen
+from gsop.arena.service import ServiceMemory, ServicePlan
 from gsop.arena.slot import Finished, FrontSlots, Slot
 from gsop.arena.states import Outcome
 from gsop.backends.base import OutOfMemory, Pixels, Place, Values
@@ -60,7 +63,8 @@ class Service:
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
-        self.supervisor = SupervisorBoard(arena)
+        self.memory = ServiceMemory.create(ServicePlan(settings=arena.deployment.settings))
+        SeatBoard(arena)
         self.board = Board(arena)
         self.slots = FrontSlots(Arena.attach(arena.fd, Role("front")))
         place = Place(max_batch=4)
@@ -102,9 +106,11 @@ class Service:
         arena = Arena.attach(self.arena.fd, Role("engine"))
         address = arena.deployment.engine_address(0)
         with listen(address) as listener, lifeline, its_end, Inbox(listener, its_end) as inbox:
-            worker = Worker(arena, EngineBoard(arena, 1), [self.backend], inbox)
+            meter = Meter(ServiceMemory.attach(self.memory.fd, Role("engine")))
+            worker = Worker(arena, EngineBoard(arena, 1), [self.backend], inbox, meter)
             thread = threading.Thread(target=worker.run)
             thread.start()
+            self.lifeline = lifeline
             with connect(address) as self.front:
                 self.front.settimeout(20)
                 yield worker
@@ -122,7 +128,9 @@ def service() -> Iterator[Service]:
         address=address_prefix(f"worker-{time.monotonic_ns()}", "."),
     )
     arena = Arena.create(deployment)
-    yield Service(arena)
+    made = Service(arena)
+    yield made
+    made.memory.close()
     arena.close()
 
 

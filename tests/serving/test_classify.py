@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gsop.arena.board import EngineBoard, SupervisorBoard
-from gsop.arena.counters import totals
+from gsop.arena.block import Role
+from gsop.arena.board import EngineBoard, SeatBoard
+from gsop.arena.counters import Meter, totals
 from gsop.arena.families import IMAGES, SPAN_SECONDS, Family, Ledger
-from gsop.arena.layout import Arena, Role
+from gsop.arena.layout import Arena
+from gsop.arena.service import ServiceMemory, ServicePlan
+from gsop.arena.service_board import ServiceBoard, SupervisorBoard
 from gsop.arena.slot import EngineSlots
 from gsop.arena.states import EngineState, Outcome, Phase
 from gsop.errors import (
@@ -27,9 +30,11 @@ from gsop.errors import (
     UnknownModel,
 )
 from gsop.keys import ANYBODY, Caller
+from gsop.serving.book import VersionBook
 from gsop.serving.classify import CallerLeft, Classified, Classifier, Outcomes, Visit
 from gsop.serving.decoders import Decoders
 from gsop.serving.engines import Engines
+from gsop.serving.generation import Arenas, Generation, Generations
 from gsop.serving.link import Waiter
 from tests.arena.conftest import deployment
 
@@ -53,8 +58,8 @@ class InstantEngines(Engines):
 
     outcome = Outcome.OK
 
-    def __init__(self, arena: Arena, engine: Arena) -> None:
-        super().__init__(arena)
+    def __init__(self, arena: Arena, engine: Arena, board: ServiceBoard, meter: Meter) -> None:
+        super().__init__(arena, board, meter)
         self._engine = EngineSlots(engine)
 
     def _send(self, waiter: Waiter) -> None:
@@ -74,16 +79,26 @@ class Service:
     """A front's classifier, beside engines that are always ready."""
 
     def __init__(self, *, ready: bool = True, **settings: object) -> None:
-        self.arena = Arena.create(deployment(**{"fronts": 1, "device": "cpu"} | settings))
-        self.supervisor = SupervisorBoard(self.arena)
+        plan = deployment(**{"fronts": 1, "device": "cpu"} | settings)
+        self.arena = Arena.create(plan)
+        self.memory = ServiceMemory.create(ServicePlan(settings=plan.settings))
+        SeatBoard(self.arena)
+        self.supervisor = SupervisorBoard(self.memory)
+        self.book = VersionBook(self.memory, self.supervisor, plan.manifests)
         engine = Arena.attach(self.arena.fd, Role("engine"))
         if ready:
             EngineBoard(engine, 1).enter(EngineState.READY)
         front = Arena.attach(self.arena.fd, Role("front"))
-        self.engines = InstantEngines(front, engine)
-        decoders = cast("Decoders", Decoding())
-        self.classifier = Classifier(self.engines, front.deployment.settings, decoders)
+        memory = ServiceMemory.attach(self.memory.fd, Role("front"))
+        generations = Generations(memory, Arenas(memory.role), 1, lambda _: None)
+        self.engines = InstantEngines(front, engine, generations.board, generations.meter)
+        generations.use(Generation(1, self.engines, cast("Decoders", Decoding())))
+        self.classifier = Classifier(generations)
         self.leave: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        self.arena.close()
+        self.memory.close()
 
     def watch(self, on_leave: Callable[[], None] | None) -> None:
         self.leave = on_leave
@@ -97,8 +112,8 @@ class Service:
             return await visit.classify(images, **chosen)
 
     def counted(self, family: Family, *labels: str) -> float:
-        row = totals(self.arena)
-        places = dict(Ledger(self.arena.deployment.routes).rows(family))
+        row = totals(self.memory)
+        places = dict(Ledger(self.memory.plan.routes).rows(family))
         at = places[labels]
         return float(row[at : at + family.width][: max(1, len(family.buckets) + 1)].sum())
 
@@ -107,7 +122,7 @@ class Service:
 def service() -> Iterator[Service]:
     made = Service()
     yield made
-    made.arena.close()
+    made.close()
 
 
 def run(awaitable: Awaitable[Outcomes]) -> Outcomes:

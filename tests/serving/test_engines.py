@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gsop.arena.board import Board, EngineBoard, SupervisorBoard
+from gsop.arena.block import Role
+from gsop.arena.board import Board, EngineBoard, SeatBoard
+from gsop.arena.counters import Meter
 from gsop.arena.deployment import Deployment
-from gsop.arena.layout import Arena, Role
+from gsop.arena.layout import Arena
 from gsop.arena.messages import Decoder, Kind, Message, address_prefix, encode, listen
+from gsop.arena.service import ServiceMemory, ServicePlan
+from gsop.arena.service_board import ServiceBoard, SupervisorBoard
 from gsop.arena.slot import EngineSlots
 from gsop.arena.states import EngineState, Outcome, Phase
 from gsop.errors import (
@@ -24,7 +28,6 @@ from gsop.errors import (
     NonFiniteOutput,
     NotReady,
     Overloaded,
-    UnknownModel,
 )
 from gsop.serving.engines import Engines, Inference
 from gsop.settings import Settings
@@ -34,9 +37,9 @@ SECOND = 1_000_000_000
 
 
 class Service:
-    """An arena, and each role's hand on it."""
+    """A service's memory and an arena, and each role's hand on them."""
 
-    def __init__(self, store: Path, **settings: object) -> None:
+    def __init__(self, store: Path, *, generation: int = 1, **settings: object) -> None:
         chosen = Settings.load(
             **{"models": "tiny", "slots": 4, "fronts": 1, "device": "cpu"} | settings
         )
@@ -45,16 +48,28 @@ class Service:
                 settings=chosen,
                 manifests=(resolve(store, "tiny"),),
                 address=address_prefix(f"test-{time.monotonic_ns()}", "."),
+                generation=generation,
             )
         )
+        self.memory = ServiceMemory.create(ServicePlan(settings=chosen))
         self.front = Arena.attach(self.supervisor.fd, Role("front"))
-        self.supervisor_board = SupervisorBoard(self.supervisor)
+        self.supervisor_board = SupervisorBoard(self.memory)
+        self._seats = SeatBoard(self.supervisor)
+
+    def close(self) -> None:
+        self.supervisor.close()
+        self.memory.close()
+
+    def engines(self) -> Engines:
+        """As a front sees them."""
+        memory = ServiceMemory.attach(self.memory.fd, Role("front"))
+        return Engines(self.front, ServiceBoard(memory), Meter(memory))
 
     def engine(self, number: int = 0) -> Arena:
         return Arena.attach(self.supervisor.fd, Role("engine", number))
 
     def be_ready(self, number: int = 0) -> None:
-        incarnation = self.supervisor_board.incarnation(number)
+        incarnation = self._seats.incarnation(number)
         EngineBoard(self.engine(number), incarnation).enter(EngineState.READY)
 
     @property
@@ -67,7 +82,7 @@ def service(tiny_store: Path) -> Iterator[Service]:
     made = Service(tiny_store)
     made.be_ready()
     yield made
-    made.supervisor.close()
+    made.close()
 
 
 class ScriptedEngine:
@@ -120,11 +135,13 @@ def run(service: Service, script: Script) -> None:
     async def connected() -> AsyncIterator[tuple[Engines, ScriptedEngine]]:
         with listen(service.front.deployment.engine_address(0)) as listener:
             listener.setblocking(False)
-            async with Engines(service.front) as engines:
-                engine = ScriptedEngine(service, listener)
-                await engine.connect()
-                yield engines, engine
-                engine.die()
+            engines = service.engines()
+            await engines.open()
+            engine = ScriptedEngine(service, listener)
+            await engine.connect()
+            yield engines, engine
+            engine.die()
+            engines.close()
 
     async def main() -> None:
         async with asyncio.timeout(30), connected() as (engines, engine):
@@ -280,7 +297,7 @@ def test_slots_are_the_admission_ticket(service: Service) -> None:
 def test_a_share_of_the_slots_is_one_callers(tiny_store: Path) -> None:
     service = Service(tiny_store, slots_per_client=2)
     service.be_ready()
-    engines = Engines(service.front)
+    engines = service.engines()
     model = engines.models[0]
     with engines.acquire(model, 2, sharer="one"):
         with pytest.raises(ClientOverloaded), engines.acquire(model, 1, sharer="one"):
@@ -289,7 +306,7 @@ def test_a_share_of_the_slots_is_one_callers(tiny_store: Path) -> None:
             pass
     with engines.acquire(model, 2, sharer="one"):
         pass
-    service.supervisor.close()
+    service.close()
 
 
 def test_nothing_is_admitted_before_and_after_service(tiny_store: Path) -> None:
@@ -304,23 +321,46 @@ def test_nothing_is_admitted_before_and_after_service(tiny_store: Path) -> None:
             await infer(engines)
 
     run(service, script)
-    service.supervisor.close()
+    service.close()
 
 
-def test_models_are_found_by_name_and_version(service: Service) -> None:
-    engines = Engines(service.front)
-    default = engines.models[0]
-    assert engines.model(None, None) is default
-    assert engines.model("tiny", None) is default
-    assert engines.model("tiny", "1") is default
-    assert engines.model(None, "1") is default
-    for name, version in (("other", None), ("tiny", "2"), (None, "2")):
-        with pytest.raises(UnknownModel, match="tiny/1"):
-            engines.model(name, version)
+def test_versions_are_found(service: Service) -> None:
+    engines = service.engines()
+    assert engines.find("tiny", "1") is engines.models[0]
+    assert engines.find("tiny", "2") is None
+    assert engines.find("other", "1") is None
+
+
+def test_a_later_generation_takes_requests_before_it_is_ready(tiny_store: Path) -> None:
+    service = Service(tiny_store, generation=2)
+
+    async def script(engines: Engines, engine: ScriptedEngine) -> None:
+        waiting = asyncio.create_task(infer(engines))
+        message = await engine.receive()
+        engine.complete(message)
+        await engine.reply(message)
+        await waiting
+
+    run(service, script)
+    service.close()
+
+
+def test_whoever_waits_in_a_generation_that_is_ended_learns_it(service: Service) -> None:
+    async def script(engines: Engines, engine: ScriptedEngine) -> None:
+        waiting = asyncio.create_task(infer(engines))
+        await engine.receive()
+        assert engines.held == 1
+        service.supervisor_board.end_before(2)
+        engine.die()
+        with pytest.raises(NotReady, match="send the request again"):
+            await waiting
+        assert engines.held == 0
+
+    run(service, script)
 
 
 def test_a_new_front_takes_its_predecessors_slots_back(service: Service) -> None:
-    with Engines(service.front).acquire(Engines(service.front).models[0], 1):
-        successor = Engines(service.front)
+    with service.engines().acquire(service.engines().models[0], 1):
+        successor = service.engines()
         assert service.slots_used == 0
         assert successor.capacity == 4

@@ -1,4 +1,4 @@
-"""What the processes tell of themselves, each in its own record, and what a reader makes of it.
+"""What the engines of a generation tell of themselves, each in its own record.
 
 A process that dies cannot say so. So the supervisor says which *incarnation* of an engine is the
 present one, and whatever another incarnation wrote is void: nobody has to clean up after the dead.
@@ -7,8 +7,9 @@ present one, and whatever another incarnation wrote is void: nobody has to clean
 import time
 from typing import NamedTuple
 
-from gsop.arena.layout import Arena, fields_of
-from gsop.arena.states import EngineState, Phase
+from gsop.arena.block import fields_of
+from gsop.arena.layout import Arena
+from gsop.arena.states import EngineState
 
 
 class EngineStatus(NamedTuple):
@@ -23,6 +24,7 @@ class EngineStatus(NamedTuple):
         batch_limit: most images that it puts into a batch.
         fixed_seconds, image_seconds: that a batch is expected to take, and for each image in it.
         device, precision: what it runs on.
+        memory: bytes that its process took when it had become ready.
     """
 
     state: EngineState
@@ -35,38 +37,21 @@ class EngineStatus(NamedTuple):
     image_seconds: float
     device: str
     precision: str
+    memory: int
 
 
 class Board:
-    """Reads everybody's records."""
+    """Reads all of a generation's records."""
 
     def __init__(self, arena: Arena) -> None:
-        self._phase = arena.view("service")["phase"]
-        self._beat = arena.view("service")["beat"]
         self._seats = arena.view("seats")
         self._engines = arena.view("engines")
-        self._fronts = arena.view("fronts")
         self._slots = arena.view("requests")["ticket"]
         # For those that are asked on every request:
         self._epochs = self._engines["epoch"]
         self._states = self._engines["state"]
         self._written_by = self._engines["incarnation"]
         self._present = self._seats["incarnation"]
-
-    @property
-    def phase(self) -> Phase:
-        """How far the service has come towards its end."""
-        return Phase(self._phase.item())
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether new work is refused."""
-        return bool(self._phase.item() == Phase.DRAINING)
-
-    @property
-    def supervisor_beat(self) -> int:
-        """Monotonic ns of the supervisor's last round."""
-        return int(self._beat)
 
     @property
     def slots_used(self) -> int:
@@ -84,10 +69,6 @@ class Board:
             self._states.item(engine) == EngineState.READY
             and self._written_by.item(engine) == self._present.item(engine)
         )
-
-    def serving_incarnation(self, front: int) -> int:
-        """Which process of that front last said that it takes requests; 0 for none."""
-        return int(self._fronts["serving"][front])
 
     def engine(self, number: int) -> EngineStatus:
         """What is known of that engine."""
@@ -108,6 +89,7 @@ class Board:
             image_seconds=float(record["image_seconds"]),
             device=record["device"].decode(),
             precision=record["precision"].decode(),
+            memory=int(record["memory"]),
         )
 
     def engines(self) -> list[EngineStatus]:
@@ -115,22 +97,12 @@ class Board:
         return [self.engine(number) for number in range(len(self._engines))]
 
 
-class SupervisorBoard:
-    """What the supervisor tells."""
+class SeatBoard:
+    """What the supervisor tells of the engines."""
 
     def __init__(self, arena: Arena) -> None:
-        self._service = arena.own("service")
         self._seats = arena.own("seats")
         self._seats["incarnation"] = 1
-        self.show_life()
-
-    def enter(self, phase: Phase) -> None:
-        """Come nearer to the end; there is no way back."""
-        self._service["phase"] = max(phase, int(self._service["phase"]))
-
-    def show_life(self) -> None:
-        """The supervisor lives now."""
-        self._service["beat"] = time.monotonic_ns()
 
     def incarnation(self, engine: int) -> int:
         """The present incarnation of that engine."""
@@ -140,18 +112,6 @@ class SupervisorBoard:
         """Its process is gone: the next one will be that engine."""
         self._seats["failed"][engine] = not was_ready
         self._seats["incarnation"][engine] += 1
-
-
-class FrontBoard:
-    """What a front tells."""
-
-    def __init__(self, arena: Arena, incarnation: int) -> None:
-        self._record = arena.own("fronts")
-        self._incarnation = incarnation
-
-    def serve(self) -> None:
-        """It takes requests from now on."""
-        self._record["serving"] = self._incarnation
 
 
 class EngineBoard:
@@ -184,6 +144,10 @@ class EngineBoard:
         self._fields["device"][()] = device.encode()
         self._fields["precision"][()] = precision.encode()
         self._fields["batch_limit"][()] = batch_limit
+
+    def use_memory(self, taken: int) -> None:
+        """It takes so many bytes of memory."""
+        self._fields["memory"][()] = taken
 
     def limit_batches(self, most: int) -> None:
         """The device has room for so many images at most."""

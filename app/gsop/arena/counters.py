@@ -8,8 +8,8 @@ from bisect import bisect_left
 import numpy as np
 import numpy.typing as npt
 
-from gsop.arena.families import OTHER, STATUSES, Family, Ledger
-from gsop.arena.layout import Arena
+from gsop.arena.families import OTHER, PLACE, STATUSES, Family, Ledger
+from gsop.arena.service import ServiceMemory
 
 _STATUSES = frozenset(STATUSES)
 
@@ -17,12 +17,12 @@ _STATUSES = frozenset(STATUSES)
 class Meter:
     """A front's or an engine's hand on its row."""
 
-    def __init__(self, arena: Arena) -> None:
-        ledger = Ledger(arena.deployment.routes)
-        self._row: npt.NDArray[np.float64] = arena.own("counters")
+    def __init__(self, memory: ServiceMemory) -> None:
+        ledger = Ledger(memory.plan.routes)
+        self._row: npt.NDArray[np.float64] = memory.own("counters")
         self._places = ledger.places
         self._requests = ledger.requests
-        self._routes = frozenset(arena.deployment.routes)
+        self._routes = frozenset(memory.plan.routes)
 
     def count(self, family: Family, *labels: str) -> None:
         """Add one."""
@@ -44,7 +44,20 @@ class Meter:
         )
 
 
-def totals(arena: Arena) -> npt.NDArray[np.float64]:
-    """The sum of all rows."""
-    summed: npt.NDArray[np.float64] = arena.view("counters").sum(axis=0)
+def totals(memory: ServiceMemory) -> npt.NDArray[np.float64]:
+    """The sum of all rows, but for what was forgotten."""
+    summed: npt.NDArray[np.float64] = memory.view("counters").sum(axis=0)
+    summed -= memory.view("forgotten")
     return summed
+
+
+def forget(memory: ServiceMemory, place: int) -> None:
+    """Begin anew with what is counted for a version, as its place is another's from now on.
+
+    The rows are not the supervisor's to write; it remembers what they were, and that is taken off.
+    """
+    forgotten, seen = memory.own("forgotten"), totals(memory)
+    ledger = Ledger(memory.plan.routes)
+    for (family, labels), at in ledger.places.items():
+        if family.labels and family.labels[0][0] == PLACE and labels[0] == str(place):
+            forgotten[at : at + family.width] += seen[at : at + family.width]

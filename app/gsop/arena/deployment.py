@@ -1,4 +1,4 @@
-"""All that is settled before the first process starts."""
+"""All that is settled before the first process of a generation starts."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -7,21 +7,25 @@ from gsop.store.manifest import Manifest
 
 
 class Deployment(BaseModel):
-    """What the service is; each child reads it from the arena.
+    """What a generation is; each of its processes reads it from the arena.
 
     Attributes:
         settings: the service's settings.
-        manifests: the models to load, the first being the default.
+        manifests: the versions to load.
+        places: for each of them the number under which it is counted, as long as it is known.
         address: prefix of the engines' socket addresses.
-        routes: the calls that are counted by name.
+        generation: which one this is: 1, 2, …
+        turn: 0 or 1; of two generations that live at a time, each has another.
     """
 
     model_config = ConfigDict(frozen=True)
 
     settings: Settings
     manifests: tuple[Manifest, ...]
+    places: tuple[int, ...] = ()
     address: str
-    routes: tuple[str, ...] = ()
+    generation: int = 1
+    turn: int = 0
 
     @property
     def fronts(self) -> int:
@@ -43,9 +47,17 @@ class Deployment(BaseModel):
         """Numbers in the largest model's answer."""
         return max(m.answer.width for m in self.manifests)
 
+    def place(self, model: int) -> int:
+        """The number under which the version of that index is counted."""
+        return self.places[model] if self.places else model
+
+    def seat(self, engine: int) -> int:
+        """The row in the service's memory of an engine of this generation."""
+        return engine + self.engines * self.turn
+
     def engine_address(self, engine: int) -> str:
         """Address of an engine's Unix socket."""
-        return f"{self.address}-{engine}"
+        return f"{self.address}-{self.generation}-{engine}"
 
     def slots_of(self, front: int) -> range:
         """The slots that a front owns. No slot is shared, so none can leak to another."""

@@ -1,7 +1,7 @@
 """What is counted for ``/metrics``, and where in a process's row of counters.
 
 Names follow prometheus.io/docs/practices/naming: base units, ``_total`` for counters, labels from
-fixed sets only. Routes come from the deployment, codes and statuses from the tree of errors.
+fixed sets only. Routes come from the service's plan, codes and statuses from the tree of errors.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-from gsop.errors import GSoPError
+from gsop.errors import all_errors
 
 SPANS = ("read", "decode", "queue", "inference", "total")
 """Of the way of an image; the metric calls them stages, as the network's are called elsewhere."""
@@ -19,6 +19,18 @@ SECONDS = (
     *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+MOST_VERSIONS = 16
+"""Versions of which anything is remembered at a time; each has a place, a number below this."""
+
+PLACE = "place"
+"""A label that stands for a version; ``/metrics`` tells its model and version instead."""
+
+_PLACES = tuple(map(str, range(MOST_VERSIONS)))
+
+ROLES = ("stable", "canary", "requested", "shadow")
+"""Why a version was the one to answer: its model's usual one, one on trial, named in the query, or
+for comparison only, where no caller waits."""
 
 OTHER = "other"
 """Stands for each route and status that is none of those that are known."""
@@ -30,17 +42,11 @@ _STATUSES_OF_HTTP = (200, 304, 307, 405, CLIENT_LEFT)
 """Answers that are no error of ours."""
 
 
-def _errors(root: type[GSoPError]) -> Iterator[type[GSoPError]]:
-    yield root
-    for child in root.__subclasses__():
-        yield from _errors(child)
-
-
 STATUSES = (
-    *map(str, sorted({*_STATUSES_OF_HTTP, *(error.status for error in _errors(GSoPError))})),
+    *map(str, sorted({*_STATUSES_OF_HTTP, *(error.status for error in all_errors())})),
     OTHER,
 )
-RESULTS = ("ok", "cancelled", *dict.fromkeys(error.code for error in _errors(GSoPError)))
+RESULTS = ("ok", "cancelled", *dict.fromkeys(error.code for error in all_errors()))
 
 
 @dataclass(frozen=True, eq=False)  # by identity: it is looked up on every request
@@ -71,6 +77,28 @@ SPAN_SECONDS = Family(
     "Time an image spent in each stage of its way.",
     (("stage", SPANS),),
     SECONDS,
+)
+PREDICTIONS = Family(
+    "gsop_predictions",
+    "Images that a version was to answer, by why it was, and by what became of them.",
+    ((PLACE, _PLACES), ("role", ROLES), ("result", RESULTS)),
+)
+PREDICTION_SECONDS = Family(
+    "gsop_prediction_seconds",
+    "Time from an image's submission to its answer, by version.",
+    ((PLACE, _PLACES), ("role", ROLES)),
+    SECONDS,
+)
+INFERENCE_SECONDS = Family(
+    "gsop_inference_seconds",
+    "Time that an image's batch took on the device, by version.",
+    ((PLACE, _PLACES), ("role", ROLES)),
+    SECONDS,
+)
+SHADOWS_SKIPPED = Family(
+    "gsop_shadows_skipped",
+    "Copies of images that were not made for a version, as too few slots were free.",
+    ((PLACE, _PLACES),),
 )
 BATCH_SIZE = Family("gsop_batch_size", "Images in a batch.", buckets=BATCHES)
 SKIPPED = Family(
@@ -108,7 +136,8 @@ class Ledger:
     def __init__(self, routes: tuple[str, ...]) -> None:
         self.requests = requests_family(routes)
         self.families = (
-            *(IMAGES, SPAN_SECONDS, BATCH_SIZE, SKIPPED, RESENT, DECODERS_LOST),
+            *(IMAGES, SPAN_SECONDS, PREDICTIONS, PREDICTION_SECONDS, INFERENCE_SECONDS),
+            *(SHADOWS_SKIPPED, BATCH_SIZE, SKIPPED, RESENT, DECODERS_LOST),
             self.requests,
         )
         self.places: Mapping[tuple[Family, tuple[str, ...]], int]

@@ -37,7 +37,12 @@ class Kind(IntEnum):
     QUERY = 4
     """Front to engine: a question, answered with the same ``ticket``; ``number`` payload bytes."""
     REPLY = 5
-    """Engine to front: the answer to a query; ``number`` bytes of payload."""
+    """The answer to a query or to a handover; ``number`` bytes of payload."""
+    HANDOVER = 6
+    """Supervisor to engine: tell all that is remembered, for a successor; no payload."""
+
+
+_WITH_PAYLOAD = frozenset({Kind.QUERY, Kind.REPLY})
 
 
 class Message(NamedTuple):
@@ -73,7 +78,7 @@ class Decoder:
         while end - at >= _HEADER.size:
             kind, number, ticket = _HEADER.unpack_from(data, at)
             body = at + _HEADER.size
-            if kind < Kind.QUERY:
+            if kind not in _WITH_PAYLOAD:
                 yield Message(kind, number, ticket)
                 at = body
             elif end - body >= number:
@@ -134,3 +139,20 @@ def connect(address: str) -> socket.socket:
         raise
     connection.setblocking(False)
     return connection
+
+
+def ask_for_handover(address: str, seconds: float) -> bytes:
+    """All that an engine remembers, as :mod:`gsop.gates.handover` writes it; blocking.
+
+    Raises:
+        OSError: if it is gone, or does not answer in time.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(seconds)
+        connection.connect(address)
+        connection.sendall(encode(Kind.HANDOVER, 0, 1))
+        decoder = Decoder()
+        while data := connection.recv(1 << 20):
+            for message in decoder.feed(data):
+                return message.payload
+    raise ConnectionResetError(f"the engine at {address!r} has ended")

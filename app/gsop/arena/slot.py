@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gsop.arena.layout import Arena, fields_of
+from gsop.arena.block import fields_of
+from gsop.arena.layout import Arena
 from gsop.arena.states import Outcome
 
 Pixels = npt.NDArray[np.uint8]
@@ -109,19 +110,23 @@ class FrontSlots:
         pixels = self._inputs[at, :size].reshape(spec.height, spec.width, 3)
         return Slot(number, model, pixels)
 
-    def submit(self, number: int, *, id: str, top_k: int, deadline: int, submitted: int) -> int:
+    def submit(
+        self, number: int, *, id: str, top_k: int, deadline: int, submitted: int, kept: bool = True
+    ) -> int:
         """Write what is asked, before an engine is told; the ticket.
 
         Args:
             number: of a slot with its pixels written.
             id: the prediction's public id, at most 24 characters.
             top_k: remembered with the record.
+            kept: whether the engine is to remember the answer.
             deadline: monotonic ns after which the answer is worthless.
             submitted: monotonic ns.
         """
         request, at = self._request, number - self._first
         request["id"][at] = id.encode()
         request["top_k"][at] = top_k
+        request["kept"][at] = kept
         request["deadline"][at] = deadline
         request["submitted"][at] = submitted
         ticket: int = request["ticket"].item(at)
@@ -179,7 +184,8 @@ class Remembered(NamedTuple):
         ids: the predictions' public ids.
         top_k: how many predictions each was asked for.
         callers: who may see each.
-        held: whether each slot is still that request's; of others the rest is void.
+        held: whether each slot is still that request's, and to be remembered; of others the rest is
+            void.
     """
 
     ids: list[str]
@@ -263,9 +269,25 @@ class EngineSlots:
         ids = [bytes(id_).decode() for id_ in request["id"][at]]
         top_k, callers = request["top_k"][at].tolist(), request["caller"][at].tolist()
         # Last: a slot that is still held was held all along, and the rest is its own.
-        held = request["ticket"][at] == np.array(tickets, np.uint64)
+        held = request["kept"][at] & (request["ticket"][at] == np.array(tickets, np.uint64))
         return Remembered(ids, top_k, callers, np.asarray(held))
 
     def conclude(self, number: int, ticket: int) -> None:
         """Mark it as finished, before its front is told."""
         self._answer["done"][number] = ticket
+
+
+class Autopsy:
+    """What engines may have died of, as far as the slots tell; to be asked once for each death."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._model = arena.view("requests")["model"]
+        self._answer = fields_of(arena.view("answers"))
+        self._told = np.zeros_like(self._answer["running"])
+
+    def models(self, engine: int) -> set[int]:
+        """The models of the batches that the engine had begun and not finished."""
+        running = self._answer["running"][engine].copy()
+        unfinished = (running != self._answer["done"][engine]) & (running != self._told[engine])
+        self._told[engine] = running
+        return set(self._model[unfinished & (running != 0)].tolist())

@@ -158,3 +158,20 @@ def _fits(backend: Backend[Pending]) -> bool:
     except OutOfMemory:
         return False
     return True
+
+
+def check_answers(backend: Backend[Pending]) -> None:
+    """See that a version answers with numbers, before anybody is answered by it.
+
+    Raises:
+        SetupError: if it answers with NaN or infinity to black, to white or to noise.
+    """
+    spec, manifest = backend.manifest.input, backend.manifest
+    shape = (spec.height, spec.width, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for image in (np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise):
+        if not np.isfinite(backend.result(backend.submit([image]))).all():
+            raise SetupError(
+                f"{manifest.name}/{manifest.version} answers with NaN or infinity in "
+                f"{backend.precision}: choose another GSOP_PRECISION, or train it anew"
+            )

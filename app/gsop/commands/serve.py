@@ -12,9 +12,9 @@ from types import FrameType
 from gsop.api.http.routes import ROUTES
 from gsop.errors import ConfigError, SetupError
 from gsop.logs import configure
+from gsop.serving.operator import Operator, Start
 from gsop.serving.supervisor import Supervisor
 from gsop.settings import Settings
-from gsop.store.catalog import resolve
 
 log = logging.getLogger("gsop")
 
@@ -29,12 +29,12 @@ def serve(settings: Settings) -> int:
     scheme = "http" if settings.tls_certfile is None else "https"
     if settings.tls_certfile is not None:
         _check_certificate(settings.tls_certfile, settings.tls_keyfile)
-    manifests = [resolve(settings.model_store, name) for name in settings.models]
+    start = Start(settings)
     with (
         _listen(settings) as listener,
         Supervisor(
             settings,
-            manifests,
+            start.manifests,
             routes=ROUTES,
             front_modules=["gsop.api.http.front"],
             adopt=True,
@@ -46,7 +46,8 @@ def serve(settings: Settings) -> int:
         host, port = listener.getsockname()[:2]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         log.info("listening on %s://%s (pages: /docs)", scheme, where)
-        supervisor.wait()
+        with Operator(supervisor, start):
+            supervisor.wait()
         if supervisor.failure is not None:
             raise SetupError(supervisor.failure)
         log.info("stopping: work in flight is answered first")

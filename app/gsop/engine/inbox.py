@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gsop.arena.messages import Decoder, Message, is_own
+from gsop.processes.lifeline import receive_handed
 
 log = logging.getLogger("gsop.engine")
 
@@ -61,6 +62,13 @@ class Received(NamedTuple):
     message: Message
 
 
+class Handed(NamedTuple):
+    """A message of the supervisor's, and the descriptor that came with it."""
+
+    message: bytes
+    descriptor: int
+
+
 class Inbox:
     """All of an engine's connections. A context manager; the sockets it was given stay open."""
 
@@ -80,12 +88,16 @@ class Inbox:
                 key.data.connection.close()
         self._selector.close()
 
-    def receive(self, seconds: float) -> list[Received] | None:
+    def receive(self, seconds: float) -> list[Received | Handed] | None:
         """All that has arrived, after at most ``seconds``; ``None`` once the lifeline has ended."""
-        received: list[Received] = []
+        received: list[Received | Handed] = []
         for key, mask in self._selector.select(seconds):
             if key.fileobj is self._lifeline:
-                return None
+                handed = receive_handed(self._lifeline)
+                if handed is None:
+                    return None
+                received += (Handed(handed[0], descriptor) for descriptor in handed[1])
+                continue
             if key.fileobj is self._listener:
                 self._accept()
                 continue

@@ -7,20 +7,31 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from gsop.arena.block import Role
 from gsop.arena.board import EngineBoard
-from gsop.arena.layout import Arena, Role
+from gsop.arena.counters import Meter
+from gsop.arena.layout import Arena
+from gsop.arena.service import ServiceMemory
 from gsop.arena.states import EngineState
-from gsop.backends.base import Backend, Place, warm_up_in_memory
+from gsop.backends.base import Backend, Place, check_answers, warm_up_in_memory
 from gsop.backends.registry import find_backend
 from gsop.engine.inbox import Inbox
 from gsop.engine.worker import Worker
 from gsop.logs import configure
+from gsop.processes.memory import resident_bytes
 from gsop.processes.scheduling import let_work_gather
 
 log = logging.getLogger("gsop.engine")
 
 
-def main(engine: int, incarnation: int, lifeline_fd: int, arena_fd: int, listener_fd: int) -> None:
+def main(
+    engine: int,
+    incarnation: int,
+    lifeline_fd: int,
+    service_fd: int,
+    arena_fd: int,
+    listener_fd: int,
+) -> None:
     """Be the engine of that number, until the lifeline ends.
 
     Raises:
@@ -30,6 +41,8 @@ def main(engine: int, incarnation: int, lifeline_fd: int, arena_fd: int, listene
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     arena = Arena.attach(arena_fd, Role("engine", engine))
+    seat = Role("engine", arena.deployment.seat(engine))
+    meter = Meter(ServiceMemory.attach(service_fd, seat))
     settings = arena.deployment.settings
     configure(f"engine {engine}", level=settings.log_level, form=settings.log_format)
     board = EngineBoard(arena, incarnation)
@@ -38,13 +51,15 @@ def main(engine: int, incarnation: int, lifeline_fd: int, arena_fd: int, listene
     board.enter(EngineState.WARMING)
     for backend in backends:
         warm_up_in_memory(backend)
+        check_answers(backend)
     board.limit_batches(min(backend.max_batch for backend in backends))
+    board.use_memory(resident_bytes())
     board.enter(EngineState.READY)
     versions = ", ".join(f"{b.manifest.name}/{b.manifest.version}" for b in backends)
     log.info("ready: %s on %s", versions, backends[0].device)
     with Inbox(socket.socket(fileno=listener_fd), socket.socket(fileno=lifeline_fd)) as inbox:
         try:
-            Worker(arena, board, backends, inbox).run()
+            Worker(arena, board, backends, inbox, meter).run()
         except Exception:  # whatever the device raises
             log.exception("the device failed: this engine ends, and a new one takes over its work")
             os._exit(1)  # the device may hang whoever takes it down in good order

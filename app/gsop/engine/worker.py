@@ -10,6 +10,7 @@ can be trusted. The supervisor starts a successor, and the fronts send again wha
 """
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +23,9 @@ from gsop.arena.messages import Kind, encode, encode_payload, pack_reply
 from gsop.arena.slot import EngineSlots
 from gsop.arena.states import Outcome
 from gsop.backends.base import Backend, OutOfMemory
-from gsop.engine.inbox import Inbox, Peer, Received
+from gsop.engine.inbox import Handed, Inbox, Peer, Received
 from gsop.engine.scheduler import Batch, Job, Scheduler
+from gsop.gates import handover
 from gsop.gates.memory import GateMemory
 from gsop.gates.queries import answer
 
@@ -41,12 +43,17 @@ class Worker:
     """
 
     def __init__(
-        self, arena: Arena, board: EngineBoard, backends: Sequence[Backend[Any]], inbox: Inbox
+        self,
+        arena: Arena,
+        board: EngineBoard,
+        backends: Sequence[Backend[Any]],
+        inbox: Inbox,
+        meter: Meter,
     ) -> None:
         settings = arena.deployment.settings
         self._board = board
         self._slots = EngineSlots(arena)
-        self._meter = Meter(arena)
+        self._meter = meter
         self._backends = backends
         self._inbox = inbox
         self._scheduler = Scheduler[Peer](
@@ -63,7 +70,10 @@ class Worker:
         """Serve until the lifeline ends."""
         while (received := self._inbox.receive(self._patience)) is not None:
             for one in received:
-                self.take(one)
+                if isinstance(one, Handed):
+                    self._take_over(one)
+                else:
+                    self.take(one)
             self._board.show_life()
             self.work()
 
@@ -86,6 +96,10 @@ class Worker:
             reply = encode_payload(Kind.REPLY, message.ticket, pack_reply(meta, values))
             self._inbox.send(peer, reply)
             return
+        if message.kind == Kind.HANDOVER:
+            remembered = handover.write(self._by_version)
+            self._inbox.send(peer, encode_payload(Kind.REPLY, message.ticket, remembered))
+            return
         asked = self._slots.request(message.number)
         self._scheduler.add(
             Job(
@@ -98,6 +112,18 @@ class Worker:
                 peer=peer,
             )
         )
+
+    @property
+    def _by_version(self) -> dict[str, GateMemory]:
+        manifests = [backend.manifest for backend in self._backends]
+        versions = [f"{m.name}/{m.version}/{m.sha256}" for m in manifests]
+        return dict(zip(versions, self.memories, strict=True))
+
+    def _take_over(self, handed: Handed) -> None:
+        """The supervisor hands what the engine before the last change of versions remembered."""
+        with os.fdopen(handed.descriptor, "rb") as file:
+            file.seek(0)
+            handover.take_over(self._by_version, file.read())
 
     def _is_wanted(self, job: Job[Peer]) -> bool:
         return not job.peer.is_gone and self._slots.is_held(job.slot, job.ticket)

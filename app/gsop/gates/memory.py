@@ -1,8 +1,9 @@
 """What the engine remembers of its answers: the newest records and running statistics."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -127,11 +128,61 @@ class GateMemory:
 
     def recent(self, count: int, caller: int | None = None) -> list[Record]:
         """The newest ``count`` records, of all or of ``caller``, newest first."""
-        first = max(0, self._next - self.capacity)
-        places = np.arange(self._next - 1, first - 1, -1) % self.capacity
+        places = self._kept()[::-1]
         if caller is not None:
             places = places[self._callers[places] == caller]
         return [self._record(place) for place in places[:count].tolist()]
+
+    def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """All that is remembered, oldest record first: values for JSON, and arrays."""
+        self._count()
+        places = self._kept()
+        classes, callers = sorted(self._by_class), sorted(self._by_caller)
+        groups = [self._by_class[key] for key in classes]
+        groups += [self._by_caller[key] for key in callers]
+        meta = {
+            "since": self.since,
+            "samples": [self._total.samples, *(group.samples for group in groups)],
+            "classes": classes,
+            "callers": callers,
+        }
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "ids": np.array([self._ids[place] for place in places.tolist()], "S24"),
+            "values": self._values[places],
+            "times": self._times[places],
+            "top_k": self._top_k[places],
+            "owners": self._callers[places],
+            "sums": np.stack([self._total.sums, *(group.sums for group in groups)]),
+        }
+        return meta, arrays
+
+    def take_over(self, meta: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Remember what a predecessor did, as :meth:`state` told it, before what is here."""
+        _, own = self.state()
+        names = ("ids", "values", "times", "top_k", "owners")
+        ids, values, times, top_k, owners = (
+            np.concatenate([arrays[name], own[name]])[-self.capacity :] for name in names
+        )
+        count = len(ids)
+        self._values[:count], self._times[:count] = values, times
+        self._top_k[:count], self._callers[:count] = top_k, owners
+        self._ids[:count] = [bytes(id_).decode() for id_ in ids]
+        self._places = {id_: place for place, id_ in enumerate(self._ids[:count]) if id_}
+        self._next = self._counted = count
+        self.since = min(self.since, meta["since"])
+        found = [
+            GateStatistics(samples, sums)
+            for samples, sums in zip(meta["samples"], arrays["sums"], strict=True)
+        ]
+        self._total.merge(found[0])
+        groups = [(self._by_class, key) for key in meta["classes"]]
+        groups += [(self._by_caller, key) for key in meta["callers"]]
+        for (group, key), statistics in zip(groups, found[1:], strict=True):
+            group.setdefault(key, self._nothing()).merge(statistics)
+
+    def _kept(self) -> npt.NDArray[np.intp]:
+        """Where the records lie, oldest first."""
+        return np.arange(max(0, self._next - self.capacity), self._next) % self.capacity
 
     def _record(self, place: int) -> Record:
         id_ = self._ids[place]

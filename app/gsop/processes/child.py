@@ -4,7 +4,8 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 from gsop.processes.nursery import Birth, Ending, Forked, Nursery
 
@@ -12,6 +13,9 @@ log = logging.getLogger("gsop.supervisor")
 
 BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Pause before a child is started again, by how often in a row it died before it was well."""
+
+KILL_SECONDS = 5.0
+"""How long the kernel may take to end a process."""
 
 
 class Child:
@@ -54,7 +58,7 @@ class Child:
             if self._process is not None:
                 self._process.send_signal(number)
 
-    def hand(self, message: bytes, given: socket.socket) -> None:
+    def hand(self, message: bytes, descriptor: int) -> None:
         """Give the process a message and a descriptor, through its lifeline.
 
         Raises:
@@ -62,7 +66,7 @@ class Child:
         """
         with self._lock:
             if self._process is not None:
-                socket.send_fds(self._process.lifeline, [message], [given.fileno()])
+                socket.send_fds(self._process.lifeline, [message], [descriptor])
 
     def retire(self) -> None:
         """Do not start it again."""
@@ -111,3 +115,21 @@ class Child:
                 return None
             self._process = self._nursery.fork(self._birth())
             return self._process
+
+
+def end_children(children: Sequence[Child], ask: Callable[[Child], None], seconds: float) -> bool:
+    """Ask children to leave, and kill those that have not within ``seconds``.
+
+    Returns:
+        Whether all left by themselves.
+    """
+    for child in children:
+        ask(child)
+    deadline = time.monotonic() + seconds
+    gone = [child.wait(deadline - time.monotonic()) for child in children]
+    for child, is_gone in zip(children, gone, strict=True):
+        if not is_gone:
+            log.error("%s did not leave in %.0f s and is killed", child.name, seconds)
+            child.signal(signal.SIGKILL)
+            child.wait(KILL_SECONDS)
+    return all(gone)

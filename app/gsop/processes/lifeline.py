@@ -18,6 +18,15 @@ def make_lifeline() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def receive_handed(lifeline: socket.socket) -> tuple[bytes, list[int]] | None:
+    """What the supervisor has handed: a message and its descriptors; ``None`` if it is gone."""
+    try:
+        message, descriptors, _, _ = socket.recv_fds(lifeline, MOST_BYTES, MOST_DESCRIPTORS)
+    except OSError:
+        return None
+    return (message, descriptors) if message else None
+
+
 def leave_with_supervisor(
     lifeline: socket.socket, receive: Callable[[bytes, list[int]], None]
 ) -> None:
@@ -29,13 +38,8 @@ def leave_with_supervisor(
     """
 
     def watch() -> None:
-        while True:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(lifeline, MOST_BYTES, MOST_DESCRIPTORS)
-            except OSError:
-                message = b""
-            if not message:
-                os._exit(1)
-            receive(message, descriptors)
+        while (handed := receive_handed(lifeline)) is not None:
+            receive(*handed)
+        os._exit(1)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()

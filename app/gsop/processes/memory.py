@@ -1,6 +1,7 @@
-"""What the C library does with memory that a process has freed."""
+"""What a process takes of the memory, and what the C library does with what was freed."""
 
 import ctypes
+import resource
 from collections.abc import Mapping
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
@@ -38,3 +39,12 @@ def _set(options: Mapping[int, int]) -> bool:
         return False
     taken = [mallopt(option, value) for option, value in options.items()]
     return all(taken)
+
+
+def resident_bytes() -> int:
+    """Memory that this process has, with what it shares."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  # no file of anybody's
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:  # another system: the most that it ever had
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

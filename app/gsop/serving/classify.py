@@ -17,13 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self, cast
 
-from gsop.arena.families import IMAGES, SPAN_SECONDS
+from gsop.arena.families import IMAGES, PREDICTIONS, SPAN_SECONDS
 from gsop.arena.slot import Slot
 from gsop.errors import GSoPError, Overloaded
 from gsop.keys import Caller
-from gsop.serving.decoders import Decoders
-from gsop.serving.engines import Engines, Inference, LoadedModel
-from gsop.settings import Settings
+from gsop.serving.choice import Chosen, Wanted, choose
+from gsop.serving.engines import Inference, LoadedModel, count_answer
+from gsop.serving.generation import Generations
+from gsop.serving.shadow import Shadows
+from gsop.serving.traffic import Lookup, Role
 
 Watch = Callable[[Callable[[], None] | None], None]
 """How a protocol tells that a caller has left: it is given what to call then, or ``None`` once that
@@ -72,9 +74,17 @@ class BodyShare:
 
 @dataclass(frozen=True)
 class Classified:
-    """An image's answer, and where its time went."""
+    """An image's answer, and where its time went.
+
+    Attributes:
+        model: the version that answered.
+        role: why it was this one.
+        inference: the answer.
+        decode_seconds: of its decoding.
+    """
 
     model: LoadedModel
+    role: Role
     inference: Inference
     decode_seconds: float
 
@@ -83,84 +93,117 @@ Outcomes = list[Classified | GSoPError]
 """One for each image, in order: a bad one does not harm the others."""
 
 
+def _no_header(_: str) -> None:
+    return None
+
+
 class Classifier:
     """Turns images into answers.
 
     Attributes:
-        engines: where they are answered.
+        generations: where they are answered.
         settings: the service's.
     """
 
-    def __init__(self, engines: Engines, settings: Settings, decoders: Decoders) -> None:
-        self.engines = engines
-        self.settings = settings
-        self._memory = BodyMemory(settings.body_memory_bytes)
-        self._decoders = decoders
+    def __init__(self, generations: Generations) -> None:
+        self.generations = generations
+        self.settings = generations.memory.settings
+        self._memory = BodyMemory(self.settings.body_memory_bytes)
+        self._shadows = Shadows(generations)
 
     @property
     def max_images(self) -> int:
         """Most images in one request."""
-        return min(self.settings.max_images, self.engines.capacity)
+        return min(self.settings.max_images, self.generations.present.engines.capacity)
 
-    def admit(self, name: str | None, version: str | None, caller: Caller, address: str) -> "Visit":
+    def admit(
+        self,
+        name: str | None,
+        version: str | None,
+        caller: Caller,
+        address: str,
+        header: Lookup = _no_header,
+    ) -> "Visit":
         """Let a request in, before its body is read: a refusal should cost next to nothing.
 
         What is returned is a context manager, at whose end nothing is held any more.
 
         Args:
             name: of a loaded model; ``None``: the default one.
-            version: of that model.
+            version: of that model; ``None``: the one that its traffic says.
             caller: who sent it.
             address: where it came from; tells apart whose share it takes where there are no keys.
+            header: looks the request's headers up, where the traffic goes by one.
 
         Raises:
-            UnknownModel: if no such model is loaded.
+            UnknownModel: if no such version is loaded.
             Overloaded: if no slot is free.
             NotReady: if no engine has been ready yet.
             Draining: if the service is shutting down.
         """
         began = time.monotonic_ns()
-        model = self.engines.model(name, version)
-        self.engines.check_admission()
-        memory = self._memory.share()
-        return Visit(self, model, memory, caller, caller.name or address, began)
+        wanted = Wanted(name, version, caller, header)
+        chosen = choose(self.generations, wanted)
+        chosen.generation.engines.check_admission()
+        return Visit(self, wanted, chosen, self._memory.share(), caller.name or address, began)
+
+    def still(self, chosen: Chosen, wanted: Wanted) -> Chosen:
+        """The same version where it is loaded now: that may have changed while the body came.
+
+        Raises:
+            UnknownModel: if it is not loaded any more, nor another one that would do.
+        """
+        present = self.generations.present
+        if chosen.generation is present:
+            return chosen
+        manifest = chosen.model.manifest
+        model = present.engines.find(manifest.name, manifest.version)
+        if model is None:
+            return choose(self.generations, wanted)
+        return chosen._replace(generation=present, model=model)
 
     async def decode_and_infer(
-        self, image: bytes, slot: Slot, model: LoadedModel, *, deadline: int, top_k: int
+        self, image: bytes, slot: Slot, chosen: Chosen, *, deadline: int, top_k: int
     ) -> Classified:
         """Decode an image into its slot and have it answered.
 
         Args:
             image: the file's bytes.
             slot: held by the caller.
-            model: that the slot is held for.
+            chosen: the version that the slot is held for.
             deadline: monotonic ns.
             top_k: remembered with the record.
 
         Raises:
             GSoPError: of :meth:`Decoders.decode` and :meth:`Engines.infer`.
         """
-        meter, result = self.engines.meter, "cancelled"
+        meter, model, role = self.generations.meter, chosen.model, chosen.role
+        engines, decoders = chosen.generation.engines, chosen.generation.decoders
+        result = "cancelled"
         try:
             began = time.perf_counter()
-            await self._decoders.decode(image, slot.model, slot.pixels, deadline=deadline)
+            await decoders.decode(image, slot.model, slot.pixels, deadline=deadline)
             decoded = time.perf_counter() - began
             meter.observe(SPAN_SECONDS, decoded, "decode")
-            inference = await self.engines.infer(slot, deadline=deadline, top_k=top_k)
+            inference = await engines.infer(slot, deadline=deadline, top_k=top_k)
             result = "ok"
         except GSoPError as error:
             result = error.code
             raise
         finally:
             meter.count(IMAGES, result)
-        return Classified(model, inference, decoded)
+            meter.count(PREDICTIONS, model.place, role, result)
+        meter.observe(SPAN_SECONDS, inference.queue_seconds, "queue")
+        meter.observe(SPAN_SECONDS, inference.inference_seconds, "inference")
+        count_answer(meter, inference, model.place, role)
+        self._shadows.copy(chosen, image, slot.pixels, inference.values)
+        return Classified(model, role, inference, decoded)
 
 
 class Visit:
     """One request on its way. A context manager.
 
     Attributes:
-        model: that answers it.
         memory: what its body takes of the front's.
         seconds: from the request's head to its answer; 0 until it is classified.
     """
@@ -168,16 +211,16 @@ class Visit:
     def __init__(
         self,
         classifier: Classifier,
-        model: LoadedModel,
+        wanted: Wanted,
+        chosen: Chosen,
         memory: BodyShare,
-        caller: Caller,
         sharer: str,
         began: int,
     ) -> None:
-        self.model = model
         self.memory = memory
         self._classifier = classifier
-        self._caller = caller
+        self._wanted = wanted
+        self._chosen = chosen
         self._sharer = sharer
         self._began = began
         self.seconds = 0.0
@@ -200,31 +243,38 @@ class Visit:
             watch: tells if the caller leaves.
 
         Raises:
+            UnknownModel: if the version has been unloaded meanwhile.
             Overloaded: if there are not as many free slots.
             ClientOverloaded: if one caller would have more than its share.
             CallerLeft: if it leaves.
         """
         classifier = self._classifier
-        engines = classifier.engines
-        engines.meter.observe(SPAN_SECONDS, self._seconds(), "read")
+        meter = classifier.generations.meter
+        meter.observe(SPAN_SECONDS, self._seconds(), "read")
         timeout = timeout_ms or classifier.settings.timeout_ms
         deadline = self._began + timeout * 1_000_000
+        chosen = classifier.still(self._chosen, self._wanted)
+        engines, caller = chosen.generation.engines, self._wanted.caller.number
         with (
             while_watched(watch),
-            engines.acquire(self.model, len(images), self._caller.number, self._sharer) as slots,
+            engines.acquire(chosen.model, len(images), caller, self._sharer) as slots,
         ):
-            outcomes = await self._answer_all(images, slots, deadline=deadline, top_k=top_k)
+            outcomes = await self._answer_all(images, slots, chosen, deadline=deadline, top_k=top_k)
         self.seconds = self._seconds()
-        engines.meter.observe(SPAN_SECONDS, self.seconds, "total")
+        meter.observe(SPAN_SECONDS, self.seconds, "total")
         return outcomes
 
     async def _answer_all(
-        self, images: Sequence[bytes], slots: Sequence[Slot], *, deadline: int, top_k: int
+        self,
+        images: Sequence[bytes],
+        slots: Sequence[Slot],
+        chosen: Chosen,
+        *,
+        deadline: int,
+        top_k: int,
     ) -> Outcomes:
         tasks = (
-            self._classifier.decode_and_infer(
-                image, slot, self.model, deadline=deadline, top_k=top_k
-            )
+            self._classifier.decode_and_infer(image, slot, chosen, deadline=deadline, top_k=top_k)
             for image, slot in zip(images, slots, strict=True)
         )
         if len(images) == 1:  # needs no task of its own

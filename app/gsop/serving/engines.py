@@ -1,4 +1,4 @@
-"""The engines, as a front sees them: a slot for each image, an answer for each slot.
+"""A generation's engines, as a front sees them: a slot for an image, an answer for a slot.
 
 A front never queues more than its slots hold, and never loses what it sent: the pixels stay in the
 slot until the answer is out, so when a connection ends because an engine died, everything that is
@@ -12,15 +12,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gsop.arena.board import Board
 from gsop.arena.counters import Meter
-from gsop.arena.families import SPAN_SECONDS
+from gsop.arena.families import INFERENCE_SECONDS, PREDICTION_SECONDS
 from gsop.arena.layout import Arena
+from gsop.arena.service_board import ServiceBoard
 from gsop.arena.slot import FrontSlots, Slot
 from gsop.arena.states import Outcome
 from gsop.errors import (
@@ -32,12 +32,8 @@ from gsop.errors import (
     NonFiniteOutput,
     NotReady,
     Overloaded,
-    UnknownModel,
-    UnknownPrediction,
 )
-from gsop.gates.memory import Record
-from gsop.gates.queries import RECENT, Query, RecordQuery, Reply, StatisticsQuery, ask
-from gsop.gates.statistics import GateStatistics
+from gsop.gates.queries import Query, Reply, ask
 from gsop.serving.link import EngineLink, Waiter
 from gsop.store.manifest import Manifest
 
@@ -53,10 +49,17 @@ _FAILURES: dict[int, tuple[type[GSoPError], str]] = {
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that the engines hold: its place in the deployment, and its manifest."""
+    """A version that the engines hold.
+
+    Attributes:
+        index: its place in the deployment.
+        manifest: of the version.
+        place: the label under which it is counted.
+    """
 
     index: int
     manifest: Manifest
+    place: str = "0"
 
 
 @dataclass(frozen=True)
@@ -76,92 +79,71 @@ class Inference:
     inference_seconds: float
 
 
-@dataclass(frozen=True)
-class Recent:
-    """A line of the newest predictions; ``time`` is Unix time in seconds."""
-
-    id: str
-    time: float
-    class_id: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What ``GET /attention`` shows.
-
-    Attributes:
-        gates: the statistics.
-        since: Unix time from which on they count.
-        recent: the newest predictions, newest first.
-    """
-
-    gates: GateStatistics
-    since: float
-    recent: list[Recent]
-
-
 class Engines:
-    """Sends images to the engines and asks about gates. An asynchronous context manager.
+    """Sends images to the engines of one generation, and asks about gates.
 
     Attributes:
-        board: what the processes tell of themselves.
-        meter: the front's.
-        models: those that are loaded, the default first.
+        board: what the engines tell of themselves.
+        models: those that are loaded.
     """
 
-    def __init__(self, arena: Arena) -> None:
-        settings = arena.deployment.settings
+    def __init__(self, arena: Arena, service: ServiceBoard, meter: Meter) -> None:
+        deployment = arena.deployment
         self.board = Board(arena)
-        self.meter = Meter(arena)
-        self.models = [LoadedModel(i, m) for i, m in enumerate(arena.deployment.manifests)]
+        self.models = [
+            LoadedModel(index, manifest, str(deployment.place(index)))
+            for index, manifest in enumerate(deployment.manifests)
+        ]
+        self._by_version = {(m.manifest.name, m.manifest.version): m for m in self.models}
+        self._service = service
+        self._meter = meter
+        self._generation = deployment.generation
         self._slots = FrontSlots(arena)
-        self._records_kept = settings.attention_records
-        self._was_ready = False
+        # What an earlier generation was ready for waits until this one is.
+        self._was_ready = deployment.generation > 1
         # A caller's connections are spread over the fronts by the kernel, so is its share.
-        self._share = -(-settings.slots_per_client // arena.deployment.fronts)
+        self._share = -(-deployment.settings.slots_per_client // deployment.fronts)
         self._held: Counter[str] = Counter()
         self._links = [
             EngineLink(
                 engine,
-                arena.deployment.engine_address(engine),
+                deployment.engine_address(engine),
                 slots=self._slots,
                 board=self.board,
-                meter=self.meter,
+                meter=meter,
                 resend=self._send,
+                is_over=self._is_over,
             )
-            for engine in range(arena.deployment.engines)
+            for engine in range(deployment.engines)
         ]
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Connect to the engines."""
         for link in self._links:
             await link.open()
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Disconnect; whoever still waits learns that there is no engine."""
         for link in self._links:
             link.close()
 
+    def _is_over(self) -> bool:
+        """Whether the supervisor has done with this generation."""
+        return self._generation < self._service.oldest_generation
+
     @property
     def capacity(self) -> int:
-        """Images that this front can have in the service at once."""
+        """Images that this front can have in the generation at once."""
         return self._slots.capacity
 
-    def model(self, name: str | None, version: str | None) -> LoadedModel:
-        """The loaded model of that name and version; without a name, the default.
+    @property
+    def held(self) -> int:
+        """Images that this front has in the generation now."""
+        return self._slots.capacity - self._slots.free
 
-        Raises:
-            UnknownModel: if none is loaded.
-        """
-        if name is None and version is None:
-            return self.models[0]
-        wanted = name or self.models[0].manifest.name
-        for model in self.models:
-            if model.manifest.name == wanted and version in (None, model.manifest.version):
-                return model
-        loaded = ", ".join(f"{m.manifest.name}/{m.manifest.version}" for m in self.models)
-        asked = wanted if version is None else f"{wanted}/{version}"
-        raise UnknownModel(f"{asked} is not loaded; loaded: {loaded}")
+    def find(self, name: str, version: str) -> LoadedModel | None:
+        """That version, if it is loaded."""
+        return self._by_version.get((name, version))
 
     # ── images ───────────────────────────────────────────────────────────────────────────────
 
@@ -208,7 +190,7 @@ class Engines:
             NotReady: if no engine has been ready yet.
             Draining: if the service is shutting down.
         """
-        if self.board.is_draining:
+        if self._service.is_draining:
             raise Draining("the service is shutting down; send the request to another instance")
         if not self._was_ready:
             self._was_ready = self.board.was_ready
@@ -217,13 +199,14 @@ class Engines:
         if self._slots.free < count:
             raise Overloaded("every slot is taken; try again after the time in Retry-After")
 
-    async def infer(self, slot: Slot, *, deadline: int, top_k: int) -> Inference:
+    async def infer(self, slot: Slot, *, deadline: int, top_k: int, kept: bool = True) -> Inference:
         """Have the slot's image answered.
 
         Args:
             slot: with its pixels written.
             deadline: monotonic ns after which the answer is worthless.
             top_k: remembered with the record.
+            kept: whether the engine is to remember the answer.
 
         Raises:
             DeadlineExceeded: if the deadline passes first.
@@ -236,22 +219,19 @@ class Engines:
             raise DeadlineExceeded("the deadline passed before the image was submitted")
         id_ = secrets.token_urlsafe(15)
         ticket = self._slots.submit(
-            slot.number, id=id_, top_k=top_k, deadline=deadline, submitted=now
+            slot.number, id=id_, top_k=top_k, deadline=deadline, submitted=now, kept=kept
         )
         engine = await self._answered_by(slot.number, ticket, (deadline - now) / 1e9)
         finished = self._slots.read(slot, engine)
         if finished.outcome:
             error, text = _FAILURES[finished.outcome]
             raise error(text)
-        inference = Inference(
+        return Inference(
             id=id_,
             values=finished.values,
             queue_seconds=(finished.started - now) / 1e9,
             inference_seconds=(finished.finished - finished.started) / 1e9,
         )
-        self.meter.observe(SPAN_SECONDS, inference.queue_seconds, "queue")
-        self.meter.observe(SPAN_SECONDS, inference.inference_seconds, "inference")
-        return inference
 
     async def _answered_by(self, number: int, ticket: int, seconds: float) -> int:
         """The engine that has finished the slot."""
@@ -270,50 +250,12 @@ class Engines:
         link = min(self._links, key=lambda link: (not link.is_ready, len(link.waiting)))
         link.send(waiter)
 
-    # ── gates ────────────────────────────────────────────────────────────────────────────────
-
-    async def statistics(
-        self, model: LoadedModel, class_id: int | None, caller: int | None = None
-    ) -> Statistics:
-        """The gates' statistics, of all engines together.
-
-        Args:
-            model: whose gates.
-            class_id: only predictions whose first class it was; only for everybody's.
-            caller: only this caller's predictions; everybody's if ``None``.
+    async def ask(self, query: Query) -> list[Reply]:
+        """The replies of all engines that are ready, to a question about gates.
 
         Raises:
-            NotReady: if no engine answers.
+            NotReady: if no engine is, or none answers in time.
         """
-        query = StatisticsQuery(model.index, class_id, caller)
-        total = GateStatistics.empty(model.manifest.answer.gate_size)
-        since, recent = time.time(), []
-        for meta, values in await self._ask(query):
-            total.merge(query.read(meta, values))
-            since = min(since, meta["since"])
-            recent += [Recent(**fields) for fields in meta["recent"]]
-        recent.sort(key=lambda entry: entry.time, reverse=True)
-        return Statistics(total, since, recent[:RECENT])
-
-    async def record(self, id_: str, caller: int | None = None) -> tuple[LoadedModel, Record]:
-        """One earlier prediction, and the model that made it; of ``caller`` if that is given.
-
-        Raises:
-            UnknownPrediction: if no engine keeps it.
-            NotReady: if no engine answers.
-        """
-        query = RecordQuery(id_, caller)
-        for meta, values in await self._ask(query):
-            if found := query.read(meta, values):
-                index, record = found
-                return self.models[index], record
-        raise UnknownPrediction(
-            f"no such prediction is kept: only the newest are ({self._records_kept} a model and "
-            "engine), and none survives its engine"
-        )
-
-    async def _ask(self, query: Query) -> list[Reply]:
-        """The replies of all engines that are ready."""
         links = [link for link in self._links if link.is_ready]
         if not links:
             raise NotReady("no engine is ready to be asked")
@@ -322,3 +264,10 @@ class Engines:
                 return await asyncio.gather(*(link.ask(ask(query)) for link in links))
         except TimeoutError as error:
             raise NotReady("the engine is too busy to be asked") from error
+
+
+def count_answer(meter: Meter, inference: Inference, place: str, role: str) -> None:
+    """Count how long an answer took, by its version's place and why that was asked."""
+    queued, inferred = inference.queue_seconds, inference.inference_seconds
+    meter.observe(INFERENCE_SECONDS, inferred, place, role)
+    meter.observe(PREDICTION_SECONDS, queued + inferred, place, role)

@@ -80,6 +80,7 @@ class EngineLink(asyncio.Protocol):
         board: Board,
         meter: Meter,
         resend: Callable[[Waiter], None],
+        is_over: Callable[[], bool],
     ) -> None:
         self.waiting: dict[int, Waiter] = {}
         self._engine = engine
@@ -88,6 +89,7 @@ class EngineLink(asyncio.Protocol):
         self._board = board
         self._meter = meter
         self._resend = resend
+        self._is_over = is_over
         self._transport: asyncio.WriteTransport | None = None
         self._decoder = Decoder()
         self._questions: dict[int, asyncio.Future[bytes]] = {}
@@ -120,7 +122,7 @@ class EngineLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
         for waiter in list(self.waiting.values()):
-            waiter.fail(NotReady("the engine was stopped"))
+            waiter.fail(NotReady("the engine was stopped; send the request again"))
 
     def send(self, waiter: Waiter) -> None:
         """Put an image behind this connection; without one, it goes out with the next."""
@@ -174,6 +176,8 @@ class EngineLink(asyncio.Protocol):
         for future in self._questions.values():
             if not future.done():
                 future.set_exception(NotReady("the engine is being replaced"))
+        if not self._closing and self._is_over():
+            self.close()
         if self._closing:
             return
         orphans, self.waiting = self.waiting, {}

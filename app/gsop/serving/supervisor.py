@@ -1,4 +1,4 @@
-"""The parent of all: makes the arena, starts engines and fronts, replaces what dies, drains.
+"""The parent of all: makes the memory, starts engines and fronts, replaces what dies, drains.
 
 It never touches a request. Two nurseries fork its processes: one that has torch imported, the
 engines; one that has not, the fronts and, asked by them, their decoders. When the supervisor dies,
@@ -14,28 +14,31 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Self
 
-from gsop.arena.board import Board, SupervisorBoard
 from gsop.arena.deployment import Deployment
-from gsop.arena.layout import Arena
-from gsop.arena.messages import address_prefix, listen
-from gsop.arena.states import EngineState, Phase
+from gsop.arena.messages import address_prefix
+from gsop.arena.service import ServiceMemory, ServicePlan
+from gsop.arena.service_board import ServiceBoard, SupervisorBoard
+from gsop.arena.states import Phase
 from gsop.backends.registry import module_of
-from gsop.processes.child import Child
+from gsop.processes.child import Child, end_children
 from gsop.processes.listener import turn_away
 from gsop.processes.nursery import Birth, Ending, Nursery
 from gsop.processes.orphans import Orphanage
+from gsop.serving.engine_set import POLL_SECONDS, EngineSet
 from gsop.settings import Settings
 from gsop.store.manifest import Manifest
 
 log = logging.getLogger("gsop.supervisor")
 
 BEAT_SECONDS = 0.5
-LEAVE_SECONDS = 5.0
-"""How long an engine may take to leave once nothing waits for it."""
+ATTACH_SECONDS = 15.0
+"""How long a front may take to connect to the next generation's engines."""
 
 MOST_FRONT_FAILURES = 6
 """So often a front may die before any has ever served; then something is wrong with all of them."""
@@ -50,6 +53,9 @@ forward took up to 18 times its time (docs/performance.md)."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """numpy would start a thread for each processor in every process, and none of ours needs them."""
 
+ARENA = b"arena"
+"""Message through a front's lifeline: with it comes the next generation's arena."""
+
 LINE = b"line"
 """Message through a front's lifeline: with it comes a new line to the nursery of the decoders."""
 
@@ -59,14 +65,16 @@ class Supervisor:
 
     Args:
         settings: the service's.
-        manifests: the models to load, the first being the default.
+        manifests: the versions to load.
         routes: the calls that are counted by name.
         front_modules: what fronts have imported.
         adopt: whether orphans come to this process; only where all its children are ours.
 
     Attributes:
-        arena: the shared memory.
+        memory: what outlives every generation.
+        board: what the supervisor tells in it.
         failure: why the service cannot start, once that is known.
+        take_arena: where the front is in this process: is given the descriptor of each next arena.
     """
 
     def __init__(
@@ -83,12 +91,14 @@ class Supervisor:
             tempfile.TemporaryDirectory(prefix="gsop-") if sys.platform != "linux" else None
         )
         prefix = address_prefix(secrets.token_hex(8), self._folder.name if self._folder else "")
-        self.arena = Arena.create(
-            Deployment(settings=settings, manifests=tuple(manifests), address=prefix, routes=routes)
+        self.memory = ServiceMemory.create(
+            ServicePlan(settings=settings, routes=routes, control=f"{prefix}-control")
         )
+        self.board = SupervisorBoard(self.memory)
         self.failure: str | None = None
+        self.take_arena: Callable[[int], None] | None = None
         self._settings = settings
-        self._board, self._own_board = Board(self.arena), SupervisorBoard(self.arena)
+        self._seen = ServiceBoard(self.memory)
         self._orphanage = Orphanage(adopt=adopt)
         self._engine_nursery = Nursery(
             ["gsop.engine.process", backend], for_engines(os.environ), self._orphanage
@@ -96,12 +106,17 @@ class Supervisor:
         self._front_nursery = Nursery(
             ["gsop.serving.decoder", *front_modules], for_fronts(os.environ), self._orphanage
         )
+        first = Deployment(settings=settings, manifests=tuple(manifests), address=prefix)
+        self._present = EngineSet(
+            first, self.memory.fd, self._engine_nursery, patient=True, on_failure=self._fail
+        )
+        self._sets = [self._present]
+        self._buried: Counter[int] = Counter()
+        self._generation = first.generation
         self._stop = threading.Event()
         self._ended = threading.Event()
-        self._engines: list[Child] = []
         self._fronts: list[Child] = []
-        self._incarnations = [1] * self.arena.deployment.fronts
-        self._listeners: list[socket.socket] = []
+        self._incarnations = [1] * settings.front_count
         self._http: socket.socket | None = None
         self._beater = threading.Thread(target=self._beat, name="beat", daemon=True)
 
@@ -113,30 +128,40 @@ class Supervisor:
         self.stop()
         self._ended.set()
         self._beater.join()
-        for listener in self._listeners:
-            listener.close()
-        self.arena.close()
+        for engines in self._sets:
+            engines.close()
+        self.memory.close()
         if self._folder:
             self._folder.cleanup()
 
+    @property
+    def present(self) -> EngineSet:
+        """The generation that gets the requests."""
+        return self._present
+
+    @property
+    def engine_memory(self) -> int:
+        """Bytes that the engines of all generations took when they had become ready."""
+        statuses = [status for engines in self._sets for status in engines.board.engines()]
+        return sum(status.memory for status in statuses)
+
+    def deaths(self) -> Counter[int]:
+        """How often engines died on batches of a version, by its place."""
+        return sum((engines.deaths for engines in self._sets), self._buried.copy())
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop, or cannot start."""
+        return self._stop.is_set()
+
     def start_engines(self) -> None:
         """Start one engine a device."""
-        for engine in range(self.arena.deployment.engines):
-            listener = listen(self.arena.deployment.engine_address(engine))
-            self._listeners.append(listener)
-            child = Child(
-                f"engine {engine}",
-                self._engine_nursery,
-                partial(self._engine_birth, engine, listener),
-                partial(self._engine_died, engine),
-            )
-            self._engines.append(child)
-            child.start()
+        self._present.start()
 
     def start_fronts(self, entry: str, listener: socket.socket) -> None:
         """Start the processes that speak to the outside, each over the listening socket."""
         self._http = listener
-        for front in range(self.arena.deployment.fronts):
+        for front in range(self._settings.front_count):
             child = Child(
                 f"front {front}",
                 self._front_nursery,
@@ -157,88 +182,136 @@ class Supervisor:
 
     def request_stop(self) -> None:
         """End :meth:`wait`; safe in a signal handler. Readiness goes off at once."""
-        self._own_board.enter(Phase.LEAVING)
+        self.board.enter(Phase.LEAVING)
         self._stop.set()
 
     def stop(self) -> bool:
         """Drain and end everything; whether all went by itself within ``GSOP_DRAIN_SECONDS``."""
+        self._stop.set()
         if self.failure is None and self._fronts:
-            self._own_board.enter(Phase.LEAVING)
+            self.board.enter(Phase.LEAVING)
             time.sleep(self._settings.drain_delay_seconds)
             if self._http is not None:
                 turn_away(self._http)
-        self._own_board.enter(Phase.DRAINING)
+        self.board.enter(Phase.DRAINING)
         for front in self._fronts:
             front.retire()
         if self._http is not None:
             self._http.close()  # or new connections would wait in a queue that nobody serves
-        clean = self._end(self._fronts, Child.terminate, self._settings.drain_seconds + 1)
+        clean = end_children(self._fronts, Child.terminate, self._settings.drain_seconds + 1)
         # Only now: what was in flight needed the engines, and their successors if they died.
-        clean &= self._end(self._engines, Child.end_lifeline, LEAVE_SECONDS)
-        self._fronts, self._engines = [], []
+        ended = [engines.end() for engines in self._sets]
+        clean &= all(ended)
+        self._fronts = []
         self._front_nursery.close()
         self._engine_nursery.close()
         return clean
 
-    @staticmethod
-    def _end(children: list[Child], ask: Callable[[Child], None], seconds: float) -> bool:
-        for child in children:
-            ask(child)
+    # ── generations ──────────────────────────────────────────────────────────────────────────
+
+    def begin_generation(
+        self, manifests: Sequence[Manifest], places: Sequence[int], *, patient: bool = False
+    ) -> EngineSet:
+        """The next generation's arena; its engines are not started yet.
+
+        Args:
+            manifests: the versions to load.
+            places: under which each is counted.
+            patient: whether engines that cannot start are tried again and again.
+
+        Raises:
+            ConfigError: if there is no memory for its slots.
+            OSError: if there are no descriptors.
+        """
+        self._generation += 1
+        present = self._present.deployment
+        deployment = present.model_copy(
+            update={
+                "manifests": tuple(manifests),
+                "places": tuple(places),
+                "generation": self._generation,
+                "turn": 1 - present.turn,
+            }
+        )
+        engines = EngineSet(
+            deployment,
+            self.memory.fd,
+            self._engine_nursery,
+            patient=patient,
+            on_failure=lambda _: None,  # whoever waits for it is told
+        )
+        self._sets.append(engines)
+        return engines
+
+    def use_generation(self, engines: EngineSet) -> None:
+        """Have every front send its requests there; all do when this returns."""
+        self._present = engines
+        number = engines.deployment.generation
+        for child in self._fronts:
+            with suppress(OSError):  # it has died: its successor is born with the new one
+                child.hand(ARENA, engines.arena.fd)
+        if self.take_arena is not None:
+            self.take_arena(engines.arena.fd)
+        late = self._wait_for_fronts(lambda front: self._seen.newest_generation(front) >= number)
+        for front in late:
+            log.error("front %d does not take the next generation and is replaced", front)
+            if front < len(self._fronts):
+                self._fronts[front].signal(signal.SIGKILL)
+        if late:
+            self._wait_for_fronts(lambda front: self._seen.newest_generation(front) >= number)
+
+    def wait_drained(self, seconds: float) -> bool:
+        """Whether no front has an image in an older generation any more, within ``seconds``."""
+        number = self._present.deployment.generation
+        return not self._wait_for_fronts(
+            lambda front: self._seen.oldest_held(front) >= number, seconds
+        )
+
+    def end_generation(self, engines: EngineSet) -> None:
+        """End its engines; whoever still waits for one learns that."""
+        self.board.end_before(self._present.deployment.generation)
+        engines.end()
+        self._sets.remove(engines)
+        self._buried += engines.deaths
+        engines.close()
+
+    def _wait_for_fronts(
+        self, is_done: Callable[[int], bool], seconds: float = ATTACH_SECONDS
+    ) -> list[int]:
+        """The fronts of which that is not true even after ``seconds``."""
         deadline = time.monotonic() + seconds
-        gone = [child.wait(deadline - time.monotonic()) for child in children]
-        for child, is_gone in zip(children, gone, strict=True):
-            if not is_gone:
-                log.error("%s did not leave in %.0f s and is killed", child.name, seconds)
-                child.signal(signal.SIGKILL)
-                child.wait(LEAVE_SECONDS)
-        return all(gone)
+        fronts = range(self._settings.front_count)
+        while late := [front for front in fronts if not is_done(front)]:
+            if time.monotonic() > deadline or self.is_stopping:
+                break
+            time.sleep(POLL_SECONDS)
+        return late
+
+    # ── births and deaths ────────────────────────────────────────────────────────────────────
 
     def _beat(self) -> None:
         """Show that the supervisor lives, bury orphans, and end engines that hang."""
         while not self._ended.wait(BEAT_SECONDS):
-            self._own_board.show_life()
+            self.board.show_life()
             self._orphanage.bury()
-            now = time.monotonic_ns()
-            for number, engine in enumerate(self._board.engines()):
-                since = engine.busy_since
-                if since and now - since > self._settings.hang_seconds * 1e9:
-                    log.error("engine %d hangs in a batch and is killed", number)
-                    self._engines[number].signal(signal.SIGKILL)
-
-    def _engine_birth(self, engine: int, listener: socket.socket) -> Birth:
-        return Birth(
-            f"gsop-engine-{engine}",
-            "gsop.engine.process:main",
-            [engine, self._own_board.incarnation(engine)],
-            [self.arena.fd, listener.fileno()],
-        )
-
-    def _engine_died(self, engine: int, ending: Ending) -> bool:
-        status = self._board.engine(engine)
-        was_ready = status.state == EngineState.READY
-        if ending.reason is not None and not status.epoch:
-            self._engines[engine].retire()
-            self._fail(ending.reason)
-        elif ending.reason is not None:
-            log.error("engine %d cannot start: %s", engine, ending.reason)
-        self._own_board.engine_died(engine, was_ready=was_ready)
-        return was_ready
+            for engines in self._sets[:]:
+                engines.kill_hung(self._settings.hang_seconds)
 
     def _front_birth(self, front: int, entry: str, listener: socket.socket) -> Birth:
         return Birth(
             f"gsop-front-{front}",
             entry,
             [front, self._incarnations[front]],
-            [self.arena.fd, listener.fileno()],
+            [self.memory.fd, self._present.arena.fd, listener.fileno()],
             line=True,
         )
 
     def _front_died(self, front: int, ending: Ending) -> bool:
         incarnation = self._incarnations[front]
         self._incarnations[front] += 1
-        if self._board.serving_incarnation(front) == incarnation:
+        if self._seen.serving_incarnation(front) == incarnation:
             return True
-        has_served = any(map(self._board.serving_incarnation, range(len(self._fronts))))
+        has_served = any(map(self._seen.serving_incarnation, range(len(self._fronts))))
         if ending.reason is not None and not has_served:
             self._fail(ending.reason)
         elif ending.reason is not None:
@@ -251,7 +324,7 @@ class Supervisor:
         """The nursery of the decoders has died, and the front lives: it asks the next one."""
         try:
             with self._front_nursery.line() as line:
-                front.hand(LINE, line)
+                front.hand(LINE, line.fileno())
         except OSError as error:
             log.error("%s gets no decoders any more and is replaced: %s", front.name, error)
             front.signal(signal.SIGTERM)
@@ -259,8 +332,10 @@ class Supervisor:
     def _fail(self, reason: str) -> None:
         """The service cannot start: nothing is tried again."""
         self.failure = self.failure or reason
-        for child in (*self._engines, *self._fronts):
-            child.retire()
+        for engines in self._sets:
+            engines.retire()
+        for front in self._fronts:
+            front.retire()
         self._stop.set()
 
 

@@ -159,9 +159,12 @@ def test_no_key_is_written_anywhere(server: Server) -> None:
     assert "a-wrong-key" not in log
 
 
-def test_only_metrics_is_for_admin_alone() -> None:
-    for path in create_app().openapi()["paths"]:
-        assert path in OPEN or (len(sufficient(path)) == 1) == (path == "/metrics"), path
+def test_metrics_and_changes_are_for_admin_alone() -> None:
+    for path, operations in create_app().openapi()["paths"].items():
+        for method in operations:
+            changes = path.startswith("/models/") and method != "get"
+            for_admin = path == "/metrics" or changes
+            assert path in OPEN or (len(sufficient(path, method)) == 1) == for_admin, path
 
 
 def test_openapi_says_which_calls_need_a_key(server: Server) -> None:

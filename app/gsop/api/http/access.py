@@ -60,16 +60,18 @@ class Access:
         number = recognise(self._keys, key)
         if number is None:
             raise Unauthorized("the API key is not known; ask the operator for another")
-        caller, needed = self._callers[number], sufficient(scope["path"])
+        caller, needed = self._callers[number], sufficient(scope["path"], scope["method"])
         if not caller.scopes & needed:
             names = " or ".join(sorted(needed))
             raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
         return caller
 
 
-def sufficient(path: str) -> frozenset[KeyScope]:
-    """The scopes of which one suffices for a path that is not :data:`OPEN`."""
+def sufficient(path: str, method: str) -> frozenset[KeyScope]:
+    """The scopes of which one suffices for a call that is not :data:`OPEN`."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if first == "models" and method.upper() not in ("GET", "HEAD"):
+        return frozenset({KeyScope.ADMIN})
     return _SUFFICES.get(first, frozenset()) | {KeyScope.ADMIN}
 
 
@@ -100,7 +102,7 @@ def document_access(text: dict[str, Any]) -> None:
             content["schema"] = {"$ref": "#/components/schemas/Problem"}
     for path, operations in text["paths"].items():
         if path not in OPEN:
-            for operation in operations.values():
+            for method, operation in operations.items():
                 # The empty alternative: without keys in the settings, none is needed.
-                operation["security"] = [{"key": sorted(sufficient(path))}, {}]
+                operation["security"] = [{"key": sorted(sufficient(path, method))}, {}]
                 operation["responses"] |= refusals

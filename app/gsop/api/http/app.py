@@ -17,21 +17,21 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 import gsop
-from gsop.api.http import attention, health, models, predict_documentation, problems
+from gsop.api.http import attention, health, models, predict_documentation, problems, versions
 from gsop.api.http.access import Access, document_access
 from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
-from gsop.arena.board import FrontBoard
-from gsop.arena.layout import Arena, Role
+from gsop.arena.block import Role
+from gsop.arena.service import ServiceMemory
 from gsop.serving.classify import Classifier
-from gsop.serving.decoder import Plan
-from gsop.serving.decoders import Decoders, Fork
-from gsop.serving.engines import Engines
+from gsop.serving.decoders import Fork
+from gsop.serving.gates import GateQuestions
+from gsop.serving.generation import Arenas, Generations
+from gsop.serving.operator import Operator, Start
 from gsop.serving.supervisor import Supervisor
 from gsop.settings import Settings
-from gsop.store.catalog import resolve
 
 DESCRIPTION = """
 Image classification with GSoP-ResNets: networks whose stages are gated by *global second-order
@@ -48,12 +48,14 @@ class FrontProcess:
     """What a front was given by its supervisor.
 
     Attributes:
-        arena: as a front sees it.
+        memory: the service's, as a front sees it.
+        arenas: those of the generations, as they come.
         incarnation: which process of that front this is.
         fork: has decoders forked.
     """
 
-    arena: Arena
+    memory: ServiceMemory
+    arenas: Arenas
     incarnation: int
     fork: Fork
 
@@ -67,7 +69,7 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
             the environment's settings and stops them at its end.
     """
     if front is not None:
-        settings = front.arena.deployment.settings
+        settings = front.memory.settings
     else:
         settings = Settings.load().model_copy(update={"fronts": 1})
 
@@ -77,14 +79,18 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
             async with _serving(app, front):
                 yield
             return
-        manifests = [resolve(settings.model_store, name) for name in settings.models]
+        start = Start(settings)
         with (
-            Supervisor(settings, manifests, routes=ROUTES) as supervisor,
+            Supervisor(settings, start.manifests, routes=ROUTES) as supervisor,
             _readiness_off_at_sigterm(supervisor),
+            Operator(supervisor, start),
         ):
             supervisor.start_engines()
-            arena = Arena.attach(os.dup(supervisor.arena.fd), Role("front"))
-            async with _serving(app, FrontProcess(arena, 1, supervisor.fork_decoder)):
+            memory = ServiceMemory.attach(os.dup(supervisor.memory.fd), Role("front"))
+            arenas = Arenas(memory.role)
+            arenas.take(os.dup(supervisor.present.arena.fd))
+            supervisor.take_arena = lambda descriptor: arenas.take(os.dup(descriptor))
+            async with _serving(app, FrontProcess(memory, arenas, 1, supervisor.fork_decoder)):
                 yield
 
     app = FastAPI(
@@ -110,9 +116,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "X-Request-Id"),
-            expose_headers=("X-Request-Id", "Server-Timing", "Retry-After"),
+            allow_methods=("GET", "POST", "PUT"),
+            allow_headers=("Authorization", "Content-Type", "If-Match", "X-Request-Id"),
+            expose_headers=("ETag", "X-Request-Id", "Server-Timing", "Retry-After"),
         )
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
     problems.add_handlers(app)
@@ -129,7 +135,7 @@ class PlainRoute(Route):
 
 def _add_routes(app: FastAPI) -> None:
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
-    for module in (attention, models, health):
+    for module in (attention, models, versions, health):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)
@@ -161,23 +167,13 @@ def _document(app: FastAPI) -> None:
 
 @asynccontextmanager
 async def _serving(app: FastAPI, front: FrontProcess) -> AsyncIterator[None]:
-    deployment = front.arena.deployment
-    settings = deployment.settings
-    plan = Plan(
-        process=f"decoder of front {front.arena.role.number}",
-        specs=tuple(manifest.input for manifest in deployment.manifests),
-        max_pixels=settings.max_image_pixels,
-        max_bytes=settings.max_body_bytes,
-        seconds=settings.decode_seconds,
-        log_level=settings.log_level,
-        log_format=settings.log_format,
-    )
-    async with Engines(front.arena) as engines:
-        with Decoders(plan, settings.decoder_count, engines.meter, front.fork) as decoders:
-            classifier = Classifier(engines, settings, decoders)
-            app.state.service = Service(front.arena, engines, classifier)
-            FrontBoard(front.arena, front.incarnation).serve()
-            yield
+    async with Generations(
+        front.memory, front.arenas, front.incarnation, front.fork
+    ) as generations:
+        classifier, gates = Classifier(generations), GateQuestions(generations)
+        app.state.service = Service(generations, classifier, gates)
+        generations.serve()
+        yield
 
 
 class _readiness_off_at_sigterm:  # noqa: N801  # reads as a verb where it is used

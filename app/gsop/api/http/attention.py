@@ -21,6 +21,7 @@ from gsop.errors import (
     UnknownPrediction,
 )
 from gsop.keys import KeyScope
+from gsop.serving.choice import find_loaded
 from gsop.serving.engines import LoadedModel
 
 router = APIRouter(tags=["attention"])
@@ -58,9 +59,9 @@ async def attention(
     caller = caller_of(request.scope)
     if query.class_ is not None:
         caller.require(KeyScope.ADMIN, "class")
-    model = service.engines.model(query.model, query.version)
+    model = find_loaded(service.generations, query.model, query.version)
     _check_stage(model, query.stage)
-    seen = await service.engines.statistics(model, _class_id(model, query.class_), caller.sees)
+    seen = await service.gates.statistics(model, _class_id(model, query.class_), caller.sees)
     return rendering.json_response(rendering.statistics(model, seen, query.stage))
 
 
@@ -85,7 +86,7 @@ async def attention_of(
     for them sees them, or one with the scope `admin`.
     """
     media_type = choose(accept, tuple(RECORD_FORMATS))
-    model, kept = await service.engines.record(id, caller_of(request.scope).sees)
+    model, kept = await service.gates.record(id, caller_of(request.scope).sees)
     return await write_record(media_type, model, kept)
 
 

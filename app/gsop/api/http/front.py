@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
 import resource
 import socket
 import sys
@@ -13,12 +12,15 @@ import uvicorn
 
 from gsop.api.http.app import FrontProcess, create_app
 from gsop.api.http.guard import guarded
-from gsop.arena.layout import Arena, Role
+from gsop.arena.block import Role
+from gsop.arena.service import ServiceMemory
 from gsop.errors import SetupError
 from gsop.logs import configure
 from gsop.processes.lifeline import leave_with_supervisor
 from gsop.processes.nursery import Birth, Line
 from gsop.processes.scheduling import let_work_gather
+from gsop.serving.generation import Arenas
+from gsop.serving.supervisor import ARENA, LINE
 
 log = logging.getLogger("gsop.front")
 
@@ -30,21 +32,34 @@ KEEP_ALIVE_SECONDS = 65
 
 
 def main(
-    front: int, incarnation: int, lifeline_fd: int, arena_fd: int, listener_fd: int, line_fd: int
+    front: int,
+    incarnation: int,
+    lifeline_fd: int,
+    service_fd: int,
+    arena_fd: int,
+    listener_fd: int,
+    line_fd: int,
 ) -> None:
     """Serve until SIGTERM, or until the supervisor is gone.
 
     Raises:
         SetupError: if it cannot be set up; starting it again does not mend that.
     """
-    arena = Arena.attach(arena_fd, Role("front", front))
-    settings = arena.deployment.settings
+    memory = ServiceMemory.attach(service_fd, Role("front", front))
+    settings = memory.settings
     configure(f"front {front}", level=settings.log_level, form=settings.log_format, private=True)
-    decoders = DecoderLine(socket.socket(fileno=line_fd))
-    leave_with_supervisor(socket.socket(fileno=lifeline_fd), decoders.replace)
+    decoders, arenas = DecoderLine(socket.socket(fileno=line_fd)), Arenas(memory.role)
+    arenas.take(arena_fd)
+
+    def receive(message: bytes, descriptors: list[int]) -> None:
+        take = {LINE: decoders.replace, ARENA: arenas.take}[message]
+        for descriptor in descriptors:
+            take(descriptor)
+
+    leave_with_supervisor(socket.socket(fileno=lifeline_fd), receive)
     try:
         config = uvicorn.Config(
-            create_app(FrontProcess(arena, incarnation, decoders.fork)),
+            create_app(FrontProcess(memory, arenas, incarnation, decoders.fork)),
             http=guarded(
                 head_seconds=settings.head_seconds,
                 max_connections=_connections(settings.max_connections),
@@ -80,12 +95,10 @@ class DecoderLine:
         """Have a decoder forked; how it ends, its own socket tells. Raises as :meth:`Line.fork`."""
         self._line.fork(birth).close()
 
-    def replace(self, _message: bytes, descriptors: list[int]) -> None:
+    def replace(self, descriptor: int) -> None:
         """The supervisor hands a new line."""
-        old, self._line = self._line, Line(socket.socket(fileno=descriptors[0]))
+        old, self._line = self._line, Line(socket.socket(fileno=descriptor))
         old.close()
-        for further in descriptors[1:]:
-            os.close(further)
 
 
 class _Server(uvicorn.Server):

@@ -40,7 +40,7 @@ async def healthz(service: ServiceDep) -> Response | Health:
 async def readyz(service: ServiceDep) -> Response | Health:
     """Whether to send requests: a model is loaded and warm, an engine answers, nobody drains."""
     engines = _engines(service)
-    if service.engines.board.phase != Phase.SERVING:
+    if service.generations.board.phase != Phase.SERVING:
         error: NotReady | Draining = Draining("the service is shutting down")
     elif all(engine.state != "ready" for engine in engines):
         error = NotReady("no engine is ready: " + ", ".join(e.state for e in engines))
@@ -57,7 +57,7 @@ async def readyz(service: ServiceDep) -> Response | Health:
 )
 async def metrics(service: ServiceDep) -> Response:
     """Requests, stage durations, batch sizes, slots and engines, of all processes together."""
-    return Response(exposition(service.arena), media_type=CONTENT_TYPE_LATEST)
+    return Response(exposition(service.generations), media_type=CONTENT_TYPE_LATEST)
 
 
 def _engines(service: Service) -> list[EngineHealth]:
@@ -76,7 +76,7 @@ def _engines(service: Service) -> list[EngineHealth]:
 
 def _fault(service: Service) -> str | None:
     board, now = service.engines.board, time.monotonic_ns()
-    if _seconds(now, board.supervisor_beat) > SILENCE_SECONDS:
+    if _seconds(now, service.generations.board.supervisor_beat) > SILENCE_SECONDS:
         return "the supervisor is dead"
     engines = board.engines()
     if all(engine.state == EngineState.FAILED for engine in engines):

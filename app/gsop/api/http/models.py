@@ -1,16 +1,27 @@
 """``GET /models`` and ``GET /models/{name}``: what the store holds, and what is loaded."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 
 from gsop.api.http.problems import documented
 from gsop.api.http.routes import MODEL, MODELS
-from gsop.api.http.schemas import GateHeader, Model, ModelList, ModelSummary, ModelVersion
+from gsop.api.http.schemas import (
+    ChangeEntry,
+    GateHeader,
+    Model,
+    ModelList,
+    ModelSummary,
+    ModelVersion,
+)
 from gsop.api.http.service import Service, ServiceDep
+from gsop.api.http.versions import tag
 from gsop.errors import InvalidParameter, StoreError, UnknownModel
+from gsop.serving.status import ComparisonReport
 from gsop.store.catalog import StoredVersion, list_versions
 
 log = logging.getLogger("gsop.front")
@@ -31,13 +42,40 @@ def models(service: ServiceDep) -> ModelList:
     summary="All versions of a model",
     responses=documented(UnknownModel, InvalidParameter),
 )
-def model(name: Annotated[str, Path(max_length=64)], service: ServiceDep) -> Model:
-    """Everything that the manifests of a model's versions say."""
+def model(
+    response: Response, name: Annotated[str, Path(max_length=64)], service: ServiceDep
+) -> Model:
+    """Everything that the manifests of a model's versions say, and how requests are spread.
+
+    The `ETag` is that of the traffic, for the calls that change it.
+    """
     stored = _versions(service)
     versions = [_version(service, version) for version in stored if version.name == name]
     if not versions:
         raise UnknownModel(f"the store has no model {name!r}; GET /models lists what it has")
-    return Model(name=name, versions=versions)
+    shares, status = service.generations.routing.models.get(name), service.generations.status
+    if shares is not None:
+        response.headers["ETag"] = tag(shares.revision)
+    return Model(
+        name=name,
+        versions=versions,
+        traffic=None if shares is None else shares.traffic,
+        canary_percent=_canary_percent(status.comparisons.get(name, ())),
+        kept=status.kept,
+        changes=[
+            ChangeEntry(time=datetime.fromtimestamp(c.time, UTC), who=c.who, what=c.what)
+            for c in status.changes
+            if c.model == name
+        ],
+    )
+
+
+def _canary_percent(comparisons: Iterable[ComparisonReport]) -> float | None:
+    for comparison in comparisons:
+        answered = comparison.other.answered + comparison.stable.answered
+        if comparison.role == "canary" and answered:
+            return round(100 * comparison.other.answered / answered, 3)
+    return None
 
 
 def _versions(service: Service) -> list[StoredVersion]:
@@ -57,10 +95,17 @@ def _versions(service: Service) -> list[StoredVersion]:
 
 
 def _summary(service: Service, stored: StoredVersion) -> ModelSummary:
-    loaded = [(m.manifest.name, m.manifest.version) for m in service.engines.models]
-    key = (stored.name, stored.version)
+    routing = service.generations.routing
+    shares = routing.models.get(stored.name)
+    status = service.generations.status.find(stored.name, stored.version)
     summary = ModelSummary(
-        name=stored.name, version=stored.version, loaded=key in loaded, default=key == loaded[0]
+        name=stored.name,
+        version=stored.version,
+        loaded=service.engines.find(stored.name, stored.version) is not None,
+        default=stored.name == routing.default
+        and shares is not None
+        and shares.traffic.stable == stored.version,
+        state=None if status is None else status.state,
     )
     manifest = stored.manifest
     if manifest is None:

@@ -35,7 +35,10 @@ class Predict:
         if query.attention:
             caller.require(KeyScope.ATTENTION, "attention=true")
         address = request.client.host if request.client else ""
-        with service.classifier.admit(query.model, query.version, caller, address) as visit:
+        admitted = service.classifier.admit(
+            query.model, query.version, caller, address, request.headers.get
+        )
+        with admitted as visit:
             images = await read_images(
                 request,
                 visit.memory,

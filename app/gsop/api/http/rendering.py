@@ -14,7 +14,8 @@ from gsop.gates.memory import Record
 from gsop.gates.statistics import GateStatistics
 from gsop.model.config import GateSpec
 from gsop.serving.classify import Classified
-from gsop.serving.engines import LoadedModel, Statistics
+from gsop.serving.engines import LoadedModel
+from gsop.serving.gates import Statistics
 
 SUMMARY = ("mean", "std", "min", "max")
 
@@ -37,6 +38,7 @@ def prediction(
     return {
         "id": answer.inference.id,
         "model": model_ref(answer.model),
+        "role": answer.role,
         "predictions": _predictions(layout.top_classes(values, top_k)),
         "attention": _gates(layout.gates_of(values)) if attention else None,
         "timing_ms": {

@@ -8,10 +8,20 @@ ATTENTION = "/attention"
 ATTENTION_OF = "/attention/{id}"
 MODELS = "/models"
 MODEL = "/models/{name}"
+LOAD = "/models/{name}/versions/{version}/load"
+UNLOAD = "/models/{name}/versions/{version}/unload"
+TRAFFIC = "/models/{name}/traffic"
+PROMOTE = "/models/{name}/promote"
+ROLLBACK = "/models/{name}/rollback"
+COMPARISON = "/models/{name}/comparison"
 HEALTHZ = "/healthz"
 READYZ = "/readyz"
 METRICS = "/metrics"
 
-ROUTES = (PREDICT, ATTENTION, ATTENTION_OF, MODELS, MODEL, HEALTHZ, READYZ, METRICS)
+ROUTES = (
+    *(PREDICT, ATTENTION, ATTENTION_OF, MODELS, MODEL),
+    *(LOAD, UNLOAD, TRAFFIC, PROMOTE, ROLLBACK, COMPARISON),
+    *(HEALTHZ, READYZ, METRICS),
+)
 """Those that are counted by name; the application refuses to have others. What is no call, such as
 the documents, counts as ``other``."""

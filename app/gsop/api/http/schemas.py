@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gsop.arena.states import EngineState
+from gsop.serving.status import ComparisonReport, VersionState
+from gsop.serving.traffic import Traffic
 
 
 class Problem(BaseModel):
@@ -101,6 +103,10 @@ class Prediction(BaseModel):
 
     id: str = Field(description="For `GET /attention/{id}`.")
     model: ModelRef
+    role: Literal["stable", "canary", "requested"] = Field(
+        description="Why this version answered: it is its model's usual one, it is on trial, or "
+        "the request names it."
+    )
     predictions: list[ClassPrediction]
     attention: list[Gate] | None = Field(description="`null` unless asked for.")
     timing_ms: Timing
@@ -162,6 +168,9 @@ class ModelSummary(ModelRef):
 
     loaded: bool = Field(description="Whether it answers requests.")
     default: bool = Field(description="Whether it answers requests that name no model.")
+    state: VersionState | None = Field(
+        default=None, description="Where it is on its way; `null` if it never was to be loaded."
+    )
     error: str | None = Field(
         default=None, description="Why it cannot be served; the log says more."
     )
@@ -187,11 +196,67 @@ class ModelVersion(ModelSummary):
     sha256: str | None = None
 
 
+class ChangeEntry(BaseModel):
+    """Something that was changed about a model."""
+
+    time: datetime
+    who: str = Field(description="The name of an API key, or what did it by itself.")
+    what: str
+
+
 class Model(BaseModel):
-    """All versions of a model, oldest first."""
+    """All versions of a model, oldest first, and how requests are spread over them."""
 
     name: str
     versions: list[ModelVersion]
+    traffic: Traffic | None = Field(
+        default=None, description="The shares that are wanted; `null` if no version is loaded."
+    )
+    canary_percent: float | None = Field(
+        default=None, description="The share that the canary has had since it is one."
+    )
+    kept: bool = Field(
+        default=False, description="Whether changes outlive the service (`GSOP_STATE`)."
+    )
+    changes: list[ChangeEntry] = Field(default=[], description="The newest, newest first.")
+
+
+class LoadOptions(BaseModel):
+    """How a version is loaded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: Literal["availability", "resource"] = Field(
+        default="availability",
+        description="`availability`: beside those that serve, which needs memory for both. "
+        "`resource`: after the engines that serve were ended; requests wait meanwhile.",
+    )
+    sha256: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="Of the weights that it must have."
+    )
+
+
+class VersionNow(ModelRef):
+    """A version after it was loaded or unloaded."""
+
+    state: VersionState
+    seconds: float | None = Field(description="That its load took.")
+    engines_memory_bytes: int = Field(
+        description="That all engines take, those included that are about to go."
+    )
+
+
+class TrafficNow(Traffic):
+    """A model's shares after a change."""
+
+    revision: int = Field(description="The tag for the next change.")
+
+
+class Comparisons(BaseModel):
+    """A model's stable version beside its canary and its shadow."""
+
+    model: str
+    comparisons: list[ComparisonReport]
 
 
 class EngineHealth(BaseModel):

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
+from pydantic import BaseModel
 
 from gsop.api.http.guard import WATCH
-from gsop.arena.layout import Arena
 from gsop.serving.classify import Classifier, Watch
+from gsop.serving.control import send_order
 from gsop.serving.engines import Engines
+from gsop.serving.gates import GateQuestions
+from gsop.serving.generation import Generations
 from gsop.settings import Settings
 
 
@@ -19,19 +22,28 @@ class Service:
     """One front's hands on the service.
 
     Attributes:
-        arena: the shared memory.
-        engines: where images are answered and gates remembered.
+        generations: where images are answered.
         classifier: turns images into answers.
+        gates: asks what is remembered.
     """
 
-    arena: Arena
-    engines: Engines
+    generations: Generations
     classifier: Classifier
+    gates: GateQuestions
 
     @property
     def settings(self) -> Settings:
         """The service's settings."""
-        return self.arena.deployment.settings
+        return self.generations.memory.settings
+
+    @property
+    def engines(self) -> Engines:
+        """Those of the generation that gets the requests."""
+        return self.generations.present.engines
+
+    async def order(self, order: BaseModel) -> dict[str, Any]:
+        """Have the supervisor change something; raises as :func:`send_order`."""
+        return dict(await send_order(self.generations.memory.plan.control, order))
 
 
 async def get_service(request: Request) -> Service:

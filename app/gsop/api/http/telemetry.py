@@ -44,7 +44,7 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-                if _service(scope).engines.board.phase != Phase.SERVING:
+                if _service(scope).generations.board.phase != Phase.SERVING:
                     # The client must not send another request on a connection that will be closed.
                     message["headers"].append((b"connection", b"close"))
             await send(message)
@@ -59,7 +59,7 @@ class Telemetry:
                 raise  # the answer has begun; only the broken connection can tell the client
             await internal_error()(scope, receive, send_marked)
         finally:
-            meter = _service(scope).engines.meter
+            meter = _service(scope).generations.meter
             route = getattr(scope.get("route"), "path", OTHER)
             meter.count_request(route, status)
             if self._log_requests:

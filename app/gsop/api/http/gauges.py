@@ -1,0 +1,166 @@
+"""What is told of the present state: slots, engines, versions, how far the service has come."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gsop.arena.board import EngineStatus
+from gsop.arena.states import EngineState, Phase
+from gsop.serving.generation import Generations
+
+
+def gauge(
+    name: str, text: str, labels: Sequence[str], rows: Iterable[tuple[Sequence[str], float]]
+) -> Metric:
+    """A metric of the present state."""
+    metric = GaugeMetricFamily(name, text, labels=labels)
+    for values, number in rows:
+        metric.add_metric(values, number)
+    return metric
+
+
+def gauges(generations: Generations) -> Iterator[Metric]:
+    """All of them."""
+    board = generations.present.engines.board
+    total, used = generations.memory.settings.slots, board.slots_used
+    phase = generations.board.phase
+    yield gauge(
+        "gsop_slots",
+        "Slots, by whether an image is in them.",
+        ["state"],
+        [(["used"], used), (["free"], total - used)],
+    )
+    yield from _of_engines([(str(i), engine) for i, engine in enumerate(board.engines())])
+    yield gauge(
+        "gsop_phase",
+        "1 for how far the service has come towards its end.",
+        ["phase"],
+        [([each.name.lower()], float(phase == each)) for each in Phase],
+    )
+    yield gauge(
+        "gsop_model_info",
+        "The models that are loaded.",
+        ["name", "version"],
+        [([m.manifest.name, m.manifest.version], 1.0) for m in generations.present.engines.models],
+    )
+
+    yield from _of_versions(generations)
+
+
+def _of_versions(generations: Generations) -> Iterator[Metric]:
+    status, models = generations.status, generations.routing.models
+    yield gauge(
+        "gsop_model_state",
+        "1 for where each version is on its way.",
+        ["model", "version", "state"],
+        [([v.name, v.version, v.state], 1.0) for v in status.versions],
+    )
+    yield gauge(
+        "gsop_model_load_seconds",
+        "How long a version took to load beside others.",
+        ["model", "version"],
+        [([v.name, v.version], v.seconds) for v in status.versions if v.seconds is not None],
+    )
+    yield gauge(
+        "gsop_traffic_percent",
+        "The share of requests that a version is to get.",
+        ["model", "version", "role"],
+        [
+            ([name, version, role], percent)
+            for name, (_, _, traffic) in models.items()
+            for version, role, percent in (
+                (traffic.stable, "stable", 100 - traffic.percent),
+                (traffic.canary, "canary", traffic.percent),
+            )
+            if version is not None
+        ],
+    )
+    yield gauge(
+        "gsop_generation", "The present set of loaded versions.", [], [([], status.generation)]
+    )
+    yield gauge(
+        "gsop_engines_memory_bytes",
+        "What the engines of all generations took when they had become ready.",
+        [],
+        [([], status.memory_bytes)],
+    )
+    yield from _of_comparisons(generations)
+    rollbacks = CounterMetricFamily(
+        "gsop_rollbacks",
+        "Canaries whose share the service took back by itself.",
+        labels=["model", "reason"],
+    )
+    for name, reasons in status.rollbacks.items():
+        for reason, count in reasons.items():
+            rollbacks.add_metric([name, reason], count)
+    yield rollbacks
+
+
+def _of_comparisons(generations: Generations) -> Iterator[Metric]:
+    """A canary or a shadow beside its stable version."""
+    found = [
+        ([name, report.other.version, report.role], report)
+        for name, reports in generations.status.comparisons.items()
+        for report in reports
+    ]
+    labels = ["model", "version", "role"]
+    yield gauge(
+        "gsop_comparison_pairs",
+        "Images that the version and the stable one have both answered.",
+        labels,
+        [(names, float(report.pairs)) for names, report in found],
+    )
+    for metric, text, member in (
+        ("gsop_comparison_agreement_ratio", "Share of them with the same class.", "agreement"),
+        ("gsop_comparison_probability_change", "Mean change of p.", "probability_change"),
+        ("gsop_comparison_gate_distance", "Mean distance of their gates.", "gate_distance"),
+    ):
+        rows = [(names, getattr(report, member)) for names, report in found]
+        yield gauge(metric, text, labels, [(names, e.value) for names, e in rows if e is not None])
+
+
+def _of_engines(engines: Sequence[tuple[str, EngineStatus]]) -> Iterator[Metric]:
+    yield gauge(
+        "gsop_engine_state",
+        "1 for the state that the engine is in.",
+        ["engine", "state"],
+        [
+            ([i, state.name.lower()], float(engine.state == state))
+            for i, engine in engines
+            for state in EngineState
+        ],
+    )
+    yield gauge(
+        "gsop_engine_epoch",
+        "How often the engine has become ready.",
+        ["engine"],
+        [([i], float(engine.epoch)) for i, engine in engines],
+    )
+    yield gauge(
+        "gsop_engine_batch_limit",
+        "Most images that the engine puts into a batch.",
+        ["engine"],
+        [([i], float(engine.batch_limit)) for i, engine in engines],
+    )
+    yield gauge(
+        "gsop_engine_predicted_seconds",
+        "Time that a batch is expected to take: fixed, and for each image in it.",
+        ["engine", "part"],
+        [
+            ([i, part], seconds)
+            for i, engine in engines
+            for part, seconds in (("fixed", engine.fixed_seconds), ("image", engine.image_seconds))
+        ],
+    )
+    restarts = CounterMetricFamily(
+        "gsop_engine_restarts", "How often the engine's process was replaced.", labels=["engine"]
+    )
+    for i, engine in engines:
+        restarts.add_metric([i], float(engine.restarts))
+    yield restarts
+    yield gauge(
+        "gsop_engine_info",
+        "What each engine runs on.",
+        ["engine", "device", "precision"],
+        [([i, engine.device, engine.precision], 1.0) for i, engine in engines],
+    )
