@@ -27,6 +27,11 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+def client_key() -> str | None:
+    """The API key with which commands call a service; ``GSOP_CLIENT_KEY``."""
+    return os.environ.get("GSOP_CLIENT_KEY") or None
+
+
 class TorchrunLayout(NamedTuple):
     """How ``torchrun`` spread a training: processes a machine, machines, this process's number."""
 

@@ -13,6 +13,7 @@ from gsop.errors import (
     BodyTimeout,
     GSoPError,
     InvalidParameter,
+    RequestError,
     SetupError,
     Unauthorized,
     Unavailable,
@@ -22,7 +23,11 @@ log = logging.getLogger("gsop.front")
 
 MEDIA_TYPE = "application/problem+json"
 
-_TITLES = {404: ("not_found", "Not found"), 405: ("method_not_allowed", "Method not allowed")}
+_TITLES = {
+    400: (RequestError.code, RequestError.title),
+    404: ("not_found", "Not found"),
+    405: ("method_not_allowed", "Method not allowed"),
+}
 
 
 def problem(error: GSoPError) -> dict[str, Any]:

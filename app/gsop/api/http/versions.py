@@ -16,6 +16,7 @@ from gsop.errors import (
     NotReady,
     PreconditionFailed,
     PreconditionRequired,
+    RequestError,
     UnknownModel,
 )
 from gsop.serving.control import Load, Promote, Rollback, SetTraffic, Unload
@@ -38,7 +39,9 @@ IfMatch = Annotated[
 @router.post(
     LOAD,
     summary="Load a version",
-    responses=documented(UnknownModel, Conflict, LoadFailed, InvalidParameter, NotReady),
+    responses=documented(
+        RequestError, UnknownModel, Conflict, LoadFailed, InvalidParameter, NotReady
+    ),
 )
 async def load(
     request: Request,
@@ -86,7 +89,13 @@ async def unload(
     TRAFFIC,
     summary="Spread a model's requests over its versions",
     responses=documented(
-        UnknownModel, Conflict, PreconditionFailed, PreconditionRequired, InvalidParameter, NotReady
+        RequestError,
+        UnknownModel,
+        Conflict,
+        PreconditionFailed,
+        PreconditionRequired,
+        InvalidParameter,
+        NotReady,
     ),
 )
 async def traffic(

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
+from gsop.commands.models.live_arguments import add_live
 from gsop.commands.options import add_entry, add_reference, add_settings
 from gsop.model.config import Attention, Depth, Flavour, GatedBlocks, Head, Stem
 
@@ -19,6 +20,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     _add_init(commands.add_parser("init", help="publish a network to begin training from"))
     _add_export(commands.add_parser("export", help="write a version for other software"))
     _add_remove(commands.add_parser("remove", help="take a version out of the store"))
+    add_live(commands)
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
