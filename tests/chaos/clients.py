@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -58,11 +58,13 @@ class Question:
         data: the request's bytes.
         expected: for each image in it, its scores when nothing else is asked.
         status: what it must be answered.
+        by_version: of one image, its scores by the version that answers, where there are several.
     """
 
     data: bytes
     expected: tuple[Scores, ...] = ()
     status: int = 200
+    by_version: Mapping[str, Scores] = field(default_factory=dict)
 
 
 def questions(server: Server, images: Sequence[bytes]) -> list[Question]:
@@ -86,6 +88,8 @@ class Tally:
         unanswered: requests that were waited for in vain.
         unreachable: times that nobody took a connection.
         seconds: the longest that an answer took.
+        took: of each answer the seconds, and when it came (monotonic).
+        versions: answers by the version that gave them.
     """
 
     right: int = 0
@@ -95,6 +99,8 @@ class Tally:
     unanswered: int = 0
     unreachable: int = 0
     seconds: float = 0.0
+    took: list[tuple[float, float]] = field(default_factory=list)
+    versions: Counter[str] = field(default_factory=Counter)
 
     @property
     def failed(self) -> str:
@@ -193,6 +199,7 @@ class Load:
             took = time.monotonic() - began
             was_away = took > IDLE_SECONDS
             self.tally.seconds = max(self.tally.seconds, took)
+            self.tally.took.append((took, began + took))
             self._judge(question, status, body)
             if closes:
                 break
@@ -206,11 +213,14 @@ class Load:
         if len(self.tally.wrong) < 10:
             self.tally.wrong.append(f"{status} {body[:200]!r}")
 
-    @staticmethod
-    def _is_right(question: Question, body: bytes) -> bool:
+    def _is_right(self, question: Question, body: bytes) -> bool:
         if question.status != 200:
             return True
         answer = json.loads(body)
+        if question.by_version:
+            version = answer["model"]["version"]
+            self.tally.versions[version] += 1
+            return same(scores(answer), question.by_version[version])
         parts = [part["prediction"] for part in answer.get("results", ())] or [answer]
         return len(parts) == len(question.expected) and all(
             part and same(scores(part), expected)

@@ -19,6 +19,7 @@ from tests.chaos.drain import drain, rolling_restart
 from tests.chaos.overload import overload
 from tests.chaos.report import Report
 from tests.chaos.soak import soak
+from tests.chaos.swaps import many_swaps, swap_versions
 from tests.stores import publish_tiny
 
 SCENARIOS: dict[str, Callable[[Path, float], Report]] = {
@@ -28,6 +29,8 @@ SCENARIOS: dict[str, Callable[[Path, float], Report]] = {
     "overload": overload,
     "drain": drain,
     "rolling-restart": rolling_restart,
+    "swap-versions": swap_versions,
+    "many-swaps": many_swaps,
     "soak": soak,
 }
 """Name → what does it, given a store with the model ``tiny`` and how long to go on."""

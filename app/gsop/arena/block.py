@@ -6,6 +6,7 @@ part that a process of the given role may write, and there is no other way to an
 writer is an error of numpy's (``assignment destination is read-only``), not a lost request.
 """
 
+import errno
 import math
 import mmap
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from gsop.processes.memory import available_bytes
 from gsop.processes.shared_memory import anonymous_memory
 
 P = TypeVar("P", bound=BaseModel)
@@ -96,7 +98,11 @@ class Block(ABC, Generic[P]):
             places[name] = end
             end = _page_up(end + np.dtype(region.dtype).itemsize * math.prod(region.shape))
         if os.fstat(fd).st_size < end:
-            # Reserved now: a machine without the memory says so at start, not by SIGBUS later.
+            # Reserved now: a machine without the memory says so at start, not by SIGBUS later. But
+            # asked for more than it has, the kernel would end processes rather than refuse.
+            available = available_bytes()
+            if available is not None and end > available:
+                raise OSError(errno.ENOMEM, f"{end} bytes, and {available} are available")
             os.posix_fallocate(fd, 0, end)
         memory = mmap.mmap(fd, end)
         self._arrays: dict[str, npt.NDArray[Any]] = {
