@@ -12,6 +12,7 @@ QUICK = (
     *("arena", "engine", "images", "test_keys.py", "test_logs.py", "test_settings.py"),
     *("gates/test_answers.py", "gates/test_memory.py", "gates/test_statistics.py"),
     *("backends/test_registry.py", "processes/test_child.py", "serving/test_classify.py"),
+    *("serving/test_traffic.py", "serving/test_judge.py", "serving/test_desired.py"),
     *("api/http/test_bodies.py", "api/http/test_negotiation.py", "api/http/test_watch.py"),
 )
 """Tests of what is pure: they import no torch, and take seconds together (``make quick``)."""

@@ -21,6 +21,9 @@ from gsop.serving.traffic import Traffic
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
 
+PATIENCE_SECONDS = 5.0
+"""How long a change waits for the start to be noticed as done: ``/readyz`` may tell it earlier."""
+
 
 @dataclass
 class _Load:
@@ -140,7 +143,7 @@ class Versions:
             self._changing.release()
 
     def _begin_change(self) -> None:
-        if not self._has_begun.is_set():
+        if not self._has_begun.wait(PATIENCE_SECONDS):
             raise NotReady("the versions that the service starts with are still being loaded")
         if not self._changing.acquire(blocking=False):
             raise Conflict(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -132,10 +133,15 @@ def rollback(url: str, *, name: str) -> int:
 
 def compare_live(url: str, *, name: str) -> int:
     """The stable version beside its canary and its shadow."""
-    found = Live(url).get(f"/models/{urllib.parse.quote(name)}/comparison").content
-    if not found["comparisons"]:
+    live, path = Live(url), f"/models/{urllib.parse.quote(name)}"
+    shares = live.get(path).content["traffic"] or {}
+    if shares.get("canary") is None and shares.get("shadow") is None:
         raise ConfigError(f"{name} has neither a canary nor a shadow: `gsop models traffic {name}`")
-    for report in found["comparisons"]:
+    for _ in range(10):
+        if reports := live.get(f"{path}/comparison").content["comparisons"]:
+            break
+        time.sleep(0.5)  # the service looks every second
+    for report in reports:
         _show_comparison(report)
     return 0
 
