@@ -17,6 +17,7 @@ At most two generations live at a time, and their engines take turns with two ro
 """
 
 from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from gsop.arena.block import Block, Region, Role, row, whole
 from gsop.arena.bulletin import BULLETIN
 from gsop.arena.families import MOST_VERSIONS, Ledger
+from gsop.errors import ConfigError
 from gsop.settings import Settings
 
 SERVICE = np.dtype(
@@ -78,6 +80,21 @@ class ServiceMemory(Block[ServicePlan]):
 
     plan_type = ServicePlan
     name = "gsop-service"
+
+    @classmethod
+    def create(cls, plan: ServicePlan) -> Self:
+        """A new service's memory, all zero; the supervisor's.
+
+        Raises:
+            ConfigError: if the machine has not the memory.
+        """
+        try:
+            return super().create(plan)
+        except OSError as error:
+            raise ConfigError(
+                f"no memory for the counters that all processes share ({error.strerror}): free "
+                "some, or lift the limit"
+            ) from error
 
     @property
     def settings(self) -> Settings:

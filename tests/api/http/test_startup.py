@@ -72,11 +72,15 @@ def test_settings_that_cannot_work_are_refused_at_start(
     check_refusal(Server(tiny_store, **settings), remedy)
 
 
-def test_a_machine_without_the_memory_for_the_slots_says_so_at_start(tiny_store: Path) -> None:
+@pytest.mark.parametrize(("blocks", "remedy"), [(1024, "counters"), (8192, "GSOP_SLOTS")])
+def test_a_machine_without_the_memory_says_so_at_start(
+    tiny_store: Path, blocks: int, remedy: str
+) -> None:
     server = Server(tiny_store, models="tiny", slots=65536)
-    # A file, and so the arena, may have a megabyte: as where there is no more memory to be had.
-    server.command = ["sh", "-c", 'ulimit -f 1024; trap "" XFSZ; exec "$@"', "sh", *server.command]
-    check_refusal(server, "GSOP_SLOTS")
+    # A file, and so shared memory, may have so many halves of a kilobyte: as where there is no more.
+    limited = f'ulimit -f {blocks}; trap "" XFSZ; exec "$@"'
+    server.command = ["sh", "-c", limited, "sh", *server.command]
+    check_refusal(server, remedy)
 
 
 def test_what_is_loaded_is_served_on_when_the_store_vanishes(tmp_path: Path) -> None:
