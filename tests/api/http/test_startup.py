@@ -77,7 +77,7 @@ def test_a_machine_without_the_memory_says_so_at_start(
     tiny_store: Path, blocks: int, remedy: str
 ) -> None:
     server = Server(tiny_store, models="tiny", slots=65536)
-    # A file, and so shared memory, may have so many halves of a kilobyte: as where there is no more.
+    # A file, and so shared memory, may have so many half kilobytes: as where there is no more.
     limited = f'ulimit -f {blocks}; trap "" XFSZ; exec "$@"'
     server.command = ["sh", "-c", limited, "sh", *server.command]
     check_refusal(server, remedy)
