@@ -19,7 +19,7 @@ from tests.chaos.drain import drain, rolling_restart
 from tests.chaos.overload import overload
 from tests.chaos.report import Report
 from tests.chaos.soak import soak
-from tests.chaos.swaps import many_swaps, swap_versions
+from tests.chaos.swaps import many_swaps, shares, swap_versions
 from tests.stores import publish_tiny
 
 SCENARIOS: dict[str, Callable[[Path, float], Report]] = {
@@ -31,6 +31,7 @@ SCENARIOS: dict[str, Callable[[Path, float], Report]] = {
     "rolling-restart": rolling_restart,
     "swap-versions": swap_versions,
     "many-swaps": many_swaps,
+    "shares": shares,
     "soak": soak,
 }
 """Name → what does it, given a store with the model ``tiny`` and how long to go on."""

@@ -6,9 +6,11 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import torch
 
 from benchmarks.summary import percentile
@@ -76,18 +78,23 @@ class Operator:
         path = f"/models/tiny/versions/{version}/unload"
         return self._http.post(path, timeout=BACK_SECONDS).status_code
 
+    def spread(self, traffic: dict[str, Any]) -> httpx.Response:
+        etag = self._http.get("/models/tiny").headers["ETag"]
+        return self._http.put("/models/tiny/traffic", json=traffic, headers={"If-Match": etag})
+
+    def go(self, way: str) -> httpx.Response:
+        """Promote or roll back."""
+        return self._http.post(f"/models/tiny/{way}")
+
     def swap(self, version: str) -> list[str]:
         """Load, half of the requests, all of them, and the old one unloaded; what went wrong."""
         faults = []
         status, told = self.load(version)
         if status != 200:
             faults.append(f"{version} was not loaded: {told}")
-        model = self._http.get("/models/tiny")
-        wanted = {"stable": self.stable, "canary": version, "percent": 50}
-        etag = {"If-Match": model.headers["ETag"]}
         answers = [
-            self._http.put("/models/tiny/traffic", json=wanted, headers=etag),
-            self._http.post("/models/tiny/promote"),
+            self.spread({"stable": self.stable, "canary": version, "percent": 50}),
+            self.go("promote"),
         ]
         faults += [answer.text for answer in answers if answer.status_code != 200]
         if (status := self.unload(self.stable)) != 200:
@@ -170,6 +177,44 @@ def many_swaps(store: Path, seconds: float, swaps: int = 200) -> Report:
             report.note(**{f"{name}_grew": f"{grown:.1f} MiB, {after[name][1] - files} files"})
             report.check(grown < 24, f"{name} grew by {grown:.1f} MiB")
             report.check(after[name][1] <= files, f"{name} holds more files")
+        report.check(not load.tally.failed, f"requests failed: {load.tally.failed}")
+    return report
+
+
+def shares(store: Path, seconds: float, requests: int = 20_000) -> Report:
+    """20 000 requests at 20 %, within the binomial's bound; changes under load, at once."""
+    del seconds  # it is as many requests as it is
+    publish_versions(store)
+    report = Report()
+    with Server(store, models="tiny/1", fronts=2, slots=256) as server:
+        operator = Operator(server.wait_ready())
+        asked = questions_of(server, operator)
+        operator.load("2")
+        operator.spread({"stable": "1", "canary": "2", "percent": 20})
+        with Load(server.url, asked, CLIENTS) as load:
+            eventually(lambda: load.tally.right >= requests or load.tally.failed, 600)
+        answered = load.tally.versions.total()
+        canary = load.tally.versions["2"]
+        deviation = (answered * 0.2 * 0.8) ** 0.5
+        report.note(answered=answered, canary=canary, expected=f"{answered / 5:.0f}")
+        report.note(standard_deviations=f"{(canary - answered / 5) / deviation:+.2f}")
+        report.check(abs(canary - answered / 5) < 4 * deviation, "the share is not kept")
+        with Load(server.url, asked, CLIENTS) as load:
+            before = {"stable": "1", "canary": "2"}
+            for name, change, version in (
+                ("share", partial(operator.spread, before | {"percent": 100}), "2"),
+                ("rollback", partial(operator.go, "rollback"), "1"),
+                ("small_share", partial(operator.spread, before | {"percent": 1e-9}), "1"),
+                ("promote", partial(operator.go, "promote"), "2"),
+            ):
+                time.sleep(1)
+                began = time.monotonic()
+                change()
+                took = time.monotonic() - began
+                report.note(**{f"{name}_in_force_after": f"{took * 1000:.0f} ms"})
+                report.check(took < 1, f"{name} took {took:.2f} s")
+                by = {server.predict(image)["model"]["version"] for image in IMAGES}
+                report.check(by == {version}, f"right after {name}, versions {by} answered")
         report.check(not load.tally.failed, f"requests failed: {load.tally.failed}")
     return report
 
