@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self, cast
 
+import numpy as np
+
 from gsop.arena.families import IMAGES, PREDICTIONS, SPAN_SECONDS
-from gsop.arena.slot import Slot
+from gsop.arena.slot import Pixels, Slot
 from gsop.errors import GSoPError, Overloaded
 from gsop.keys import Caller
 from gsop.serving.choice import Chosen, Wanted, choose
@@ -263,6 +265,34 @@ class Visit:
         self.seconds = self._seconds()
         meter.observe(SPAN_SECONDS, self.seconds, "total")
         return outcomes
+
+    async def preprocess(
+        self, image: bytes, *, timeout_ms: int | None, watch: Watch
+    ) -> tuple[LoadedModel, Pixels]:
+        """An image as the network would see it. Takes no slot, and asks no engine.
+
+        Args:
+            image: the file.
+            timeout_ms: from the request's head on; ``GSOP_TIMEOUT_MS`` if ``None``.
+            watch: tells if the caller leaves.
+
+        Returns:
+            The version that it is made for, and ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            GSoPError: of :meth:`Decoders.decode`.
+            CallerLeft: if the caller leaves.
+        """
+        classifier = self._classifier
+        chosen = classifier.still(self._chosen, self._wanted)
+        deadline = self._began + (timeout_ms or classifier.settings.timeout_ms) * 1_000_000
+        spec = chosen.model.manifest.input
+        pixels = np.empty((spec.height, spec.width, 3), np.uint8)
+        with while_watched(watch):
+            await chosen.generation.decoders.decode(
+                image, chosen.model.index, pixels, deadline=deadline
+            )
+        return chosen.model, pixels
 
     async def _answer_all(
         self,

@@ -12,13 +12,15 @@ from gsop.api.http.problems import documented, problem_response
 from gsop.errors import Forbidden, Unauthorized
 from gsop.keys import ANYBODY, ApiKey, Caller, KeyScope, recognise
 
-OPEN = frozenset(
-    {"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/healthz", "/readyz"}
-)
-"""Needs no key: the documents, which hold nothing of anybody, and what probes ask."""
+OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+"""Needs no key: the pages and documents, which hold nothing of anybody, and what probes ask."""
+
+OPEN_FOLDER = "/web/"
+"""What the pages are made of."""
 
 _SUFFICES = {
     "predict": frozenset({KeyScope.PREDICT}),
+    "preprocess": frozenset({KeyScope.PREDICT}),
     "attention": frozenset({KeyScope.ATTENTION}),
     "models": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
 }
@@ -43,7 +45,7 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN):
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and is_open(scope["path"])):
             await self._app(scope, receive, send)
             return
         try:
@@ -65,6 +67,11 @@ class Access:
             names = " or ".join(sorted(needed))
             raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
         return caller
+
+
+def is_open(path: str) -> bool:
+    """Whether a call needs no key."""
+    return path in OPEN or path.startswith(OPEN_FOLDER)
 
 
 def sufficient(path: str, method: str) -> frozenset[KeyScope]:

@@ -12,12 +12,21 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import RedirectResponse
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
 import gsop
-from gsop.api.http import attention, health, models, predict_documentation, problems, versions
+from gsop.api.http import (
+    attention,
+    health,
+    models,
+    pages,
+    predict_documentation,
+    preprocess,
+    problems,
+    status,
+    versions,
+)
 from gsop.api.http.access import Access, document_access
 from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
@@ -99,6 +108,8 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         summary="Predictions, and the attention gates behind them.",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     _add_middleware(app, settings)
@@ -135,12 +146,8 @@ class PlainRoute(Route):
 
 def _add_routes(app: FastAPI) -> None:
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
-    for module in (attention, models, versions, health):
+    for module in (attention, models, versions, health, status, preprocess, pages):
         app.include_router(module.router)
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("docs")
 
 
 def _document(app: FastAPI) -> None:

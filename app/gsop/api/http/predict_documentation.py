@@ -41,7 +41,7 @@ _EXAMPLE: dict[str, Any] = {
     "timing_ms": {"decode": 0.21, "queue": 0.11, "inference": 2.9, "total": 3.6},
 }
 
-_BODY = {
+BODY = {
     "requestBody": {
         "required": True,
         "description": (
@@ -136,6 +136,6 @@ DOCUMENTATION = APIRoute(
             DeadlineExceeded,
         ),
     },
-    openapi_extra=_BODY,
+    openapi_extra=BODY,
 )
 """Never served: only read, for its documentation."""

@@ -17,11 +17,13 @@ COMPARISON = "/models/{name}/comparison"
 HEALTHZ = "/healthz"
 READYZ = "/readyz"
 METRICS = "/metrics"
+STATUS = "/status"
+PREPROCESS = "/preprocess"
 
 ROUTES = (
     *(PREDICT, ATTENTION, ATTENTION_OF, MODELS, MODEL),
     *(LOAD, UNLOAD, TRAFFIC, PROMOTE, ROLLBACK, COMPARISON),
-    *(HEALTHZ, READYZ, METRICS),
+    *(HEALTHZ, READYZ, METRICS, STATUS, PREPROCESS),
 )
 """Those that are counted by name; the application refuses to have others. What is no call, such as
 the documents, counts as ``other``."""

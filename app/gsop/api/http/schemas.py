@@ -24,15 +24,11 @@ class Problem(BaseModel):
     code: str = Field(description="A stable name for programs to branch on.")
 
 
-class PredictQuery(BaseModel):
-    """The query of ``POST /predict``."""
+class PreprocessQuery(BaseModel):
+    """The query of ``POST /preprocess``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    top_k: int = Field(
-        5, ge=1, le=1_000_000, description="Predictions to list; clamped to the classes there are."
-    )
-    attention: bool = Field(False, description="Whether to return the gates of every stage.")
     model: str | None = Field(None, description="A loaded model; the default one if absent.")
     version: str | None = Field(None, description="Its version.")
     timeout_ms: int | None = Field(
@@ -41,6 +37,15 @@ class PredictQuery(BaseModel):
         le=3_600_000,
         description="Milliseconds until the answer is worthless; `GSOP_TIMEOUT_MS` if absent.",
     )
+
+
+class PredictQuery(PreprocessQuery):
+    """The query of ``POST /predict``."""
+
+    top_k: int = Field(
+        5, ge=1, le=1_000_000, description="Predictions to list; clamped to the classes there are."
+    )
+    attention: bool = Field(False, description="Whether to return the gates of every stage.")
 
 
 class AttentionQuery(BaseModel):
@@ -275,3 +280,60 @@ class Health(BaseModel):
 
     status: Literal["alive", "ready"]
     engines: list[EngineHealth]
+
+
+class Slots(BaseModel):
+    """The places for images."""
+
+    used: int
+    total: int
+
+
+class EngineNow(BaseModel):
+    """What an engine does."""
+
+    state: str
+    device: str
+    precision: str
+    restarts: int
+    batch_limit: int = Field(description="Most images that it puts into a batch.")
+
+
+class Counted(BaseModel):
+    """A histogram, since the service's start."""
+
+    count: int
+    sum: float
+    bounds: list[float] = Field(description="Upper bounds of the buckets, without infinity.")
+    buckets: list[int] = Field(description="One more than bounds; each counts its own alone.")
+
+
+class Span(Counted):
+    """Time that images spent in one part of their way, in seconds."""
+
+    name: Literal["read", "decode", "queue", "inference", "total"]
+
+
+class VersionActivity(BaseModel):
+    """A version that is loaded, or was spoken of."""
+
+    name: str
+    version: str
+    state: str
+    percent_by_role: dict[str, float] = Field(description="What it is to get of the requests.")
+    answered: int = Field(description="Images.")
+    seconds: float = Field(description="That they took from submission to answer, together.")
+
+
+class ServiceNow(BaseModel):
+    """The service now; counts are since its start."""
+
+    time: float = Field(description="Unix time.")
+    phase: str
+    generation: int
+    slots: Slots
+    engines: list[EngineNow]
+    images: dict[str, int] = Field(description="By what became of them.")
+    spans: list[Span]
+    batches: Counted = Field(description="By the images in them.")
+    versions: list[VersionActivity]
