@@ -163,7 +163,7 @@ def test_metrics_and_changes_are_for_admin_alone() -> None:
     for path, operations in create_app().openapi()["paths"].items():
         for method in operations:
             changes = path.startswith("/models/") and method != "get"
-            for_admin = path == "/metrics" or changes
+            for_admin = path in ("/metrics", "/status") or changes
             assert path in OPEN or (len(sufficient(path, method)) == 1) == for_admin, path
 
 

@@ -21,6 +21,7 @@ from gsop.errors import (
     Draining,
     ImageTooLarge,
     InvalidImage,
+    InvalidParameter,
     NotReady,
     Overloaded,
     RequestError,
@@ -40,7 +41,7 @@ router = APIRouter(tags=["predict"])
         200: {"content": {"image/png": {}}},
         **documented(
             *(RequestError, InvalidImage, UnknownModel, BodyTimeout, BodyTooLarge, ImageTooLarge),
-            *(UnsupportedMediaType, Overloaded, NotReady, Draining, DeadlineExceeded),
+            *(InvalidParameter, UnsupportedMediaType, Overloaded, NotReady, Draining, DeadlineExceeded),
         ),
     },
 )
