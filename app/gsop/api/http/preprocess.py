@@ -41,7 +41,8 @@ router = APIRouter(tags=["predict"])
         200: {"content": {"image/png": {}}},
         **documented(
             *(RequestError, InvalidImage, UnknownModel, BodyTimeout, BodyTooLarge, ImageTooLarge),
-            *(InvalidParameter, UnsupportedMediaType, Overloaded, NotReady, Draining, DeadlineExceeded),
+            *(InvalidParameter, UnsupportedMediaType, Overloaded, NotReady, Draining),
+            DeadlineExceeded,
         ),
     },
 )
