@@ -1,5 +1,7 @@
 """Every field has one writer, and nobody else can."""
 
+import os
+import sys
 from itertools import product
 from typing import Any
 
@@ -104,3 +106,12 @@ def test_engines_of_two_generations_have_seats_of_their_own(arena: Arena) -> Non
 def test_slots_are_divided_among_the_fronts(arena: Arena) -> None:
     parts = [arena.deployment.slots_of(front) for front in range(2)]
     assert [list(part) for part in parts] == [[0, 1], [2, 3]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seals are Linux's")
+@pytest.mark.parametrize("size", [0, 1 << 40])
+def test_whoever_gets_hold_of_it_cannot_cut_it_short(arena: Arena, size: int) -> None:
+    again = os.open(f"/proc/self/fd/{arena.fd}", os.O_RDWR)
+    with pytest.raises(PermissionError):
+        os.ftruncate(again, size)
+    os.close(again)

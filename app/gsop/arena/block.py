@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from gsop.processes.memory import available_bytes
-from gsop.processes.shared_memory import anonymous_memory
+from gsop.processes.shared_memory import anonymous_memory, keep_size
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -104,6 +104,7 @@ class Block(ABC, Generic[P]):
             if available is not None and end > available:
                 raise OSError(errno.ENOMEM, f"{end} bytes, and {available} are available")
             os.posix_fallocate(fd, 0, end)
+            keep_size(fd)
         memory = mmap.mmap(fd, end)
         self._arrays: dict[str, npt.NDArray[Any]] = {
             name: np.ndarray(region.shape, region.dtype, memory, places[name])

@@ -23,7 +23,7 @@ from gsop.arena.counters import Meter
 from gsop.arena.families import DECODERS_LOST
 from gsop.errors import DeadlineExceeded, InvalidImage
 from gsop.processes.nursery import Birth
-from gsop.processes.shared_memory import anonymous_memory
+from gsop.processes.shared_memory import anonymous_memory, keep_size
 from gsop.serving.decoder import BEGUN, BORN, DECODED, ERRORS, JOB, Plan
 
 log = logging.getLogger("gsop.front")
@@ -75,6 +75,7 @@ class Decoder:
         self._number = 0
         self._descriptor = anonymous_memory("gsop-decoder")
         os.ftruncate(self._descriptor, plan.shared_bytes)
+        keep_size(self._descriptor)
         self.shared = mmap.mmap(self._descriptor, plan.shared_bytes)
         self.pixels = [plan.pixels(self.shared, model) for model in range(len(plan.specs))]
         self.connection: socket.socket | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from gsop.arena.messages import ask_for_handover
 from gsop.errors import ConfigError, LoadFailed
-from gsop.processes.shared_memory import anonymous_memory
+from gsop.processes.shared_memory import anonymous_memory, keep_size
 from gsop.serving.engine_set import EngineSet
 from gsop.serving.supervisor import Supervisor
 from gsop.store.manifest import Manifest
@@ -149,6 +149,7 @@ class Rollout:
             with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor, not a path
                 file.write(data)
                 file.flush()
+                keep_size(descriptor)
                 try:
                     new.hand(engine, INHERIT, file.fileno())
                 except OSError as error:
