@@ -18,6 +18,7 @@ from gsop.keys import ApiKey
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "text"]
+CageMode = Literal["auto", "required", "off"]
 
 
 def cpu_count() -> int:
@@ -184,6 +185,12 @@ class Settings(BaseSettings):
         ge=0,
         le=64,
         description="Decoding processes of each front; 0: the front's processors and one more.",
+    )
+    cage: CageMode = Field(
+        "auto",
+        description="Whether processes give up what they do not need, decoders above all: `auto` "
+        "as far as the system lets them, `required` (the service refuses to start where that is "
+        "not far enough) or `off`.",
     )
     max_connections: int = Field(
         1024,
