@@ -66,10 +66,11 @@ class TextFormatter(JsonFormatter):
 
 def describe(error: BaseException, *, private: bool) -> dict[str, Any]:
     """An exception's class, the places that it came through, and its message unless private."""
-    frames = traceback.extract_tb(error.__traceback__)
+    # Not extract_tb, which opens the files of the code.
+    places = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     members: dict[str, Any] = {
         "error": type(error).__qualname__,
-        "where": [f"{_place(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames],
+        "where": [f"{_place(code.co_filename)}:{line} {code.co_name}" for code, line in places],
     }
     if not private:
         members["reason"] = str(error)

@@ -16,6 +16,7 @@ from gsop.images.base import Pixels
 from gsop.images.decoding import decode, decode_into, decode_whole
 from gsop.images.fit import centred, scaled
 from gsop.images.formats import FORMAT_NAMES, SUFFIXES
+from gsop.images.preparation import prepare
 from gsop.images.spec import Channels, InputSpec, Interpolation
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "decode",
     "decode_into",
     "decode_whole",
+    "prepare",
     "scaled",
 ]
