@@ -103,6 +103,15 @@ def test_every_process_is_nobody_and_has_no_file_open_to_write(server: Server) -
             assert in_memory or target == "/dev/null" or not writable, target
 
 
+def test_no_process_is_looked_into_by_another_of_its_user(server: Server) -> None:
+    for pid in (server.process.pid, *server.descendants()):
+        for what in ("environ", "maps"):
+            path = f"/proc/{pid}/{what}"
+            done = subprocess.run([*COMMAND, "cat", path], capture_output=True, check=False)
+            assert done.returncode != 0, path
+            assert not done.stdout
+
+
 def test_it_drains_and_leaves() -> None:
     with Confined(ROOT / "model_store") as server:
         server.wait_ready()

@@ -51,7 +51,7 @@ def stand_still(lifeline: int) -> None:
 
 def have_a_child(lifeline: int, line: int) -> None:
     """Have another one forked, and outlive it."""
-    Line(socket.socket(fileno=line)).fork(Birth("grandchild", f"{__name__}:nothing")).close()
+    Line(socket.socket(fileno=line)).fork(Birth("grandchild", f"{__name__}:nothing")).socket.close()
     socket.socket(fileno=lifeline).recv(1)
 
 

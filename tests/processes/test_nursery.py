@@ -146,7 +146,7 @@ thread = threading.Thread(target=lambda: endings.append(process.wait(orphaned.se
 thread.start()
 assert orphaned.wait(10), "its nursery is gone, and it is not"
 assert not endings
-nursery.fork_unwatched(Birth("orphan", "{CHILDREN}:nothing"))  # of the next nursery
+nursery.fork_without_lifeline(Birth("orphan", "{CHILDREN}:nothing"))  # of the next nursery
 process.end_lifeline()
 thread.join(10)
 assert [ending.status for ending in endings] == [0], "its end is known all the same"

@@ -30,6 +30,7 @@ from gsop.errors import (
     UnknownModel,
 )
 from gsop.keys import ANYBODY, Caller
+from gsop.processes.nursery import Birth, Report
 from gsop.serving.book import VersionBook
 from gsop.serving.classify import CallerLeft, Classified, Classifier, Outcomes, Visit
 from gsop.serving.decoders import Decoders
@@ -39,6 +40,10 @@ from gsop.serving.link import Waiter
 from tests.arena.conftest import deployment
 
 BROKEN, SLOW = b"broken", b"slow"
+
+
+def _bear_nobody(_: Birth) -> Report:
+    raise AssertionError("its generations have no decoders to be born")
 
 
 class Decoding:
@@ -90,7 +95,7 @@ class Service:
             EngineBoard(engine, 1).enter(EngineState.READY)
         front = Arena.attach(self.arena.fd, Role("front"))
         memory = ServiceMemory.attach(self.memory.fd, Role("front"))
-        generations = Generations(memory, Arenas(memory.role), 1, lambda _: None)
+        generations = Generations(memory, Arenas(memory.role), 1, _bear_nobody)
         self.engines = InstantEngines(front, engine, generations.board, generations.meter)
         generations.use(Generation(1, self.engines, cast("Decoders", Decoding())))
         self.classifier = Classifier(generations)

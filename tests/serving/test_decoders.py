@@ -4,85 +4,28 @@ import asyncio
 import os
 import signal
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
 
-from gsop.arena.counters import Meter
 from gsop.errors import DeadlineExceeded, GSoPError, ImageTooLarge, InvalidImage
 from gsop.processes.nursery import Nursery
-from gsop.processes.orphans import Orphanage
-from gsop.serving.decoder import Plan
-from gsop.serving.decoders import Decoders
-from tests.imagery import chunk, input_spec, picture, png
+from tests.imagery import chunk, picture, png
+from tests.serving.support import GOOD, SECONDS, Lost, decode, decoders, outcome
 from tests.support import Server, descendants, eventually, random_pngs
 
 pytestmark = pytest.mark.slow
-
-SECONDS = 0.5
-HOSTILE = "tests.hostile_decoder"
-GOOD = b"\7"
-
-
-class Lost:
-    """Counts what a meter would."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-
-    def count(self, _family: object, reason: str) -> None:
-        self.counts[reason] += 1
-
-
-@pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    made = Nursery([HOSTILE], os.environ | {"OPENBLAS_NUM_THREADS": "1"}, Orphanage(adopt=False))
-    yield made
-    made.close()
-
-
-@asynccontextmanager
-async def decoders(nursery: Nursery, lost: Lost, count: int = 1) -> AsyncIterator[Decoders]:
-    plan = Plan(
-        process="decoder",
-        specs=(input_spec(4, 4, 4), input_spec(8, 6, 8)),
-        max_pixels=1_000_000,
-        max_bytes=100_000,
-        seconds=SECONDS,
-        log_level="info",
-        log_format="json",
-    )
-    meter, entry = cast("Meter", lost), f"{HOSTILE}:main"
-    with Decoders(plan, count, meter, nursery.fork_unwatched, entry) as made:
-        yield made
-
-
-async def decode(made: Decoders, data: bytes, seconds: float = 60, model: int = 0) -> int:
-    out = np.zeros((4, 4, 3) if model == 0 else (8, 6, 3), np.uint8)
-    deadline = time.monotonic_ns() + int(seconds * 1e9)
-    await made.decode(data, model, out, deadline=deadline)
-    assert (out == out.flat[0]).all()
-    return int(out.flat[0])
-
-
-async def outcome(made: Decoders, data: bytes) -> int | GSoPError:
-    try:
-        return await decode(made, data)
-    except GSoPError as error:
-        return error
 
 
 @pytest.mark.parametrize(
     ("data", "kind", "text", "lost"),
     [
         (b"loop", InvalidImage, "more than 0.5 s", {"hung": 1}),
-        (b"sleep", InvalidImage, "more than 0.5 s", {"hung": 1}),
+        (b"wait", InvalidImage, "more than 0.5 s", {"hung": 1}),
         (b"block signals", InvalidImage, "more than 0.5 s", {"hung": 1}),
+        (b"stop its timer", InvalidImage, "more than 0.5 s", {"hung": 1}),
         (b"crash", InvalidImage, "breaks its decoder", {"crashed": 2}),
         (b"abort", InvalidImage, "breaks its decoder", {"crashed": 2}),
         (b"exit", InvalidImage, "breaks its decoder", {"crashed": 2}),
@@ -112,7 +55,7 @@ def test_hostile_images_among_good_ones_harm_none(nursery: Nursery) -> None:
     async def run() -> None:
         seen = Lost()
         async with decoders(nursery, seen, count=3) as made:
-            sent = [b"crash", b"raise", b"exit", b"sleep", *(bytes([i]) for i in range(200))]
+            sent = [b"crash", b"raise", b"exit", b"wait", *(bytes([i]) for i in range(200))]
             sent = sent[4::2] + sent[:4] + sent[5::2]
             answers = await asyncio.gather(*(outcome(made, data) for data in sent))
         for data, answer in zip(sent, answers, strict=True):
@@ -144,7 +87,7 @@ def test_deadlines_hold_while_every_decoder_hangs(nursery: Nursery) -> None:
     async def run() -> None:
         async with decoders(nursery, Lost()) as made:
             await decode(made, GOOD)
-            hung = asyncio.ensure_future(outcome(made, b"sleep"))
+            hung = asyncio.ensure_future(outcome(made, b"wait"))
             await asyncio.sleep(0)
             began = time.monotonic()
             with pytest.raises(DeadlineExceeded):

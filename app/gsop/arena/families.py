@@ -109,8 +109,9 @@ SKIPPED = Family(
 RESENT = Family("gsop_resent", "Slots sent again because their engine died.")
 DECODERS_LOST = Family(
     "gsop_decoders_lost",
-    "Decoding helpers that an image ended, and that were replaced.",
-    (("reason", ("hung", "crashed")),),
+    "Decoding helpers that an image ended, and that were replaced (forbidden: they did what no "
+    "decoder does).",
+    (("reason", ("hung", "crashed", "forbidden")),),
 )
 
 

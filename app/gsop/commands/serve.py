@@ -12,6 +12,7 @@ from types import FrameType
 from gsop.api.http.routes import ROUTES
 from gsop.errors import ConfigError, SetupError
 from gsop.logs import configure
+from gsop.processes.cage import hide
 from gsop.serving.operator import Operator, Start
 from gsop.serving.supervisor import Supervisor
 from gsop.settings import Settings
@@ -26,6 +27,8 @@ def serve(settings: Settings) -> int:
         SetupError: if it cannot start; the message is for the operator.
     """
     configure("supervisor", level=settings.log_level, form=settings.log_format)
+    if settings.cage != "off":
+        hide()
     scheme = "http" if settings.tls_certfile is None else "https"
     if settings.tls_certfile is not None:
         _check_certificate(settings.tls_certfile, settings.tls_keyfile)

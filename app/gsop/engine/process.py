@@ -18,6 +18,7 @@ from gsop.backends.registry import find_backend
 from gsop.engine.inbox import Inbox
 from gsop.engine.worker import Worker
 from gsop.logs import configure
+from gsop.processes.cage import cage_engine
 from gsop.processes.memory import resident_bytes
 from gsop.processes.scheduling import let_work_gather
 
@@ -54,6 +55,7 @@ def main(
         check_answers(backend)
     board.limit_batches(min(backend.max_batch for backend in backends))
     board.use_memory(resident_bytes())
+    cage_engine(settings.cage)  # now: a device's driver may start programs until it is set up
     board.enter(EngineState.READY)
     versions = ", ".join(f"{b.manifest.name}/{b.manifest.version}" for b in backends)
     log.info("ready: %s on %s", versions, backends[0].device)

@@ -1,6 +1,6 @@
 """The process that a nursery is: it has modules imported, and forks a child for each request.
 
-    python -m gsop.processes.forks CONTROL_FD MODULE...
+    python -m gsop.processes.forks CONTROL_FD MODULE[:FUNCTION]...
 
 A request is a JSON object and descriptors. Through the first of these whoever asked is told the
 child's pid and at last its exit status; the others are the child's. Requests come over *lines*: the
@@ -18,10 +18,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NoReturn
 
 from gsop.errors import SetupError
+from gsop.processes.syscalls import prctl
 
 EXIT_SETUP = 3
 """Exit status of a child for a mistake that starting it again does not mend."""
@@ -29,6 +29,8 @@ EXIT_SETUP = 3
 _NOT_OURS = (signal.SIGTERM, signal.SIGINT)
 """The supervisor alone says when its processes end. Blocked, not ignored: one that is sent to a
 child in the moment of its birth is not lost."""
+
+_PR_SET_NAME = 15
 
 MOST_BYTES = 1 << 17
 MOST_DESCRIPTORS = 8
@@ -117,7 +119,7 @@ def _tell(whom: socket.socket, **members: Any) -> None:
 def _call_itself(name: str) -> None:
     """What `ps` and `top` show; at most 15 characters."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(name, encoding="utf-8")
+        prctl(_PR_SET_NAME, name.encode())
 
 
 def _fork() -> int:
@@ -155,9 +157,12 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     _call_itself("gsop-nursery")
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)
-    for module in sys.argv[2:]:
+    for name in sys.argv[2:]:
+        module, _, function = name.partition(":")
         with contextlib.suppress(ImportError, SetupError):  # the child that needs it will say so
-            import_module(module)
+            imported = import_module(module)
+            if function:
+                getattr(imported, function)()
     gc.freeze()  # or the first collection in each child would copy every page
     Forks(control).run()
 

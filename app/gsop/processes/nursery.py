@@ -19,7 +19,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from gsop.processes.forks import EXIT_SETUP
 from gsop.processes.launch import launch
@@ -50,6 +50,44 @@ class Ending(NamedTuple):
         return f"exit status {self.status}"
 
 
+class Report:
+    """Where a nursery tells what becomes of one child: first its pid, at last its exit status.
+
+    Attributes:
+        socket: over which it tells; when it can be read, there is something to :meth:`read`.
+        pid: once it has been told.
+        status: as :class:`Ending` has it, once it has been told.
+        is_over: whether nothing more will be told: it has ended, or the nursery has.
+    """
+
+    def __init__(self, socket: socket.socket) -> None:
+        self.socket = socket
+        self.pid: int | None = None
+        self.status: int | None = None
+        self.is_over = False
+
+    def read(self) -> None:
+        """Take in what is told next.
+
+        Raises:
+            BlockingIOError: if nothing has been told, and the socket does not wait for it.
+        """
+        message = self.socket.recv(_MESSAGE_BYTES)
+        told: dict[str, int] = json.loads(message) if message else {}
+        self.pid = told.get("pid", self.pid)
+        self.status = told.get("status", self.status)
+        self.is_over = not message or self.status is not None
+
+    def kill(self) -> None:
+        """End the child, if it lives and its pid has been told; for a socket that does not wait."""
+        with contextlib.suppress(BlockingIOError):
+            while not self.is_over:
+                self.read()
+        if self.pid is not None and self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
 class Birth(NamedTuple):
     """What a child is to be.
 
@@ -78,8 +116,8 @@ class Line:
     def __init__(self, socket: socket.socket) -> None:
         self.socket = socket
 
-    def fork(self, birth: Birth, *, lifeline: bool = False) -> socket.socket:
-        """Ask for a child; where the nursery will report what becomes of it.
+    def fork(self, birth: Birth, *, lifeline: bool = False) -> Report:
+        """Ask for a child; where the nursery will tell what becomes of it.
 
         Args:
             birth: what it is to be.
@@ -97,7 +135,7 @@ class Line:
             except OSError:
                 report.close()
                 raise
-        return report
+        return Report(report)
 
     def add(self, line: socket.socket) -> None:
         """Have the nursery take requests from another line, too; raises as :meth:`fork`."""
@@ -112,7 +150,7 @@ class Nursery:
     """The owner's side. Its process is started when it is needed, and again if it died.
 
     Args:
-        modules: what it has imported.
+        modules: what it has imported, and with ``module:function`` also called, before it forks.
         environment: of it and its children.
         orphanage: waits for its children where it has died.
     """
@@ -144,10 +182,10 @@ class Nursery:
                 raise
         return Forked(report, ours, self.orphanage)
 
-    def fork_unwatched(self, birth: Birth) -> None:
-        """A child of which nobody wants to know how it ends; raises as :meth:`fork`."""
+    def fork_without_lifeline(self, birth: Birth) -> Report:
+        """A child that learns elsewhere when it is to leave; raises as :meth:`fork`."""
         with self._lock:
-            self._asked(birth, lifeline=False).close()
+            return self._asked(birth, lifeline=False)
 
     def line(self) -> socket.socket:
         """A way for another process to have children forked here; raises as :meth:`fork`."""
@@ -170,7 +208,7 @@ class Nursery:
         with self._lock:
             self._end()
 
-    def _asked(self, birth: Birth, *, lifeline: bool) -> socket.socket:
+    def _asked(self, birth: Birth, *, lifeline: bool) -> Report:
         try:
             return self._started().fork(birth, lifeline=lifeline)
         except ConnectionError:  # it was killed
@@ -211,9 +249,7 @@ class Forked:
         lifeline: the owner's end.
     """
 
-    def __init__(
-        self, report: socket.socket, lifeline: socket.socket, orphanage: Orphanage
-    ) -> None:
+    def __init__(self, report: Report, lifeline: socket.socket, orphanage: Orphanage) -> None:
         self.lifeline = lifeline
         self._report = report
         self._orphanage = orphanage
@@ -227,23 +263,19 @@ class Forked:
         Args:
             on_orphaned: is called if its nursery is gone and it lives on.
         """
-        with self._report, self.lifeline:
-            told = self._told()
-            if told is not None:
-                self._orphanage.expect(told["pid"])
-                self._be_born(told["pid"])
-                told = self._told()
-            status = told["status"] if told is not None else self._wait_as_orphan(on_orphaned)
+        report = self._report
+        with report.socket, self.lifeline:
+            report.read()
+            if report.pid is not None:
+                self._orphanage.expect(report.pid)
+                self._be_born(report.pid)
+                report.read()
+            status = self._wait_as_orphan(on_orphaned) if report.status is None else report.status
             self._ended = True
             reason = self._reason() if status == EXIT_SETUP else None
         if self._pid is not None:
             self._orphanage.forget(self._pid)
         return Ending(status, reason)
-
-    def _told(self) -> dict[str, int] | None:
-        """What the nursery tells next; ``None`` if it is gone."""
-        message = self._report.recv(_MESSAGE_BYTES)
-        return cast("dict[str, int]", json.loads(message)) if message else None
 
     def _reason(self) -> str | None:
         self.lifeline.setblocking(False)

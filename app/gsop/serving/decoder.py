@@ -3,7 +3,10 @@
 A nursery forks it, so one that died is replaced within milliseconds. It reads one file at a time
 from the memory that it shares with its front, and puts the pixels behind it; a timer in the kernel
 ends it if that takes too long. It sees no slot, no key and no other caller's image, leaves no core
-file, and its memory has a limit. It leaves when its front's end of the socket is closed.
+file, and its memory has a limit. Before the first file it goes into its cage
+(:mod:`gsop.processes.cage`): whoever takes it over finds no file, no network and no other process.
+So it writes no log either; what is to be logged, its front is told. It leaves when its front's end
+of the socket is closed, or after its share of processor time.
 """
 
 import contextlib
@@ -13,15 +16,19 @@ import resource
 import signal
 import socket
 import struct
+import warnings
+from typing import NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from gsop.errors import ImageTooLarge, InvalidImage
-from gsop.images import InputSpec, decode_into
-from gsop.logs import configure
+from gsop.images import InputSpec, decode_into, prepare
+from gsop.logs import configure, describe
+from gsop.processes.cage import cage_decoder
 from gsop.processes.memory import keep_freed_blocks
 from gsop.processes.scheduling import DECODER_NICENESS, let_work_gather
+from gsop.settings import CageMode
 
 log = logging.getLogger("gsop.decoder")
 
@@ -35,12 +42,19 @@ BORN = b"+"
 """Decoder to front, once: it is there and takes jobs."""
 
 DECODED = b"\0"
-"""Decoder to front: the pixels are there. Any other answer is an error's mark and its text."""
+"""Decoder to front: the pixels are there. Other answers begin with the mark of what is wrong."""
 
 ERRORS: dict[bytes, type[InvalidImage | ImageTooLarge]] = {
     b"\1": InvalidImage,
     b"\2": ImageTooLarge,
 }
+"""Marks that the error's text follows."""
+
+UNFORESEEN = b"\3"
+"""The mark of an error that is none of ours; what the log is to tell of it follows, in lines."""
+
+ANSWER_BYTES = 4096
+"""No answer is longer."""
 
 BYTES_A_PIXEL = 16
 """Memory that decoding may take: RGBA as decoded, composed over white, and as an array make 11."""
@@ -57,6 +71,40 @@ KEPT_BYTES = 16 * 2**20
 kernel anew for each image made a 500 × 375 JPEG cost 3.0 ms instead of 1.9."""
 
 
+class Answer(NamedTuple):
+    """What a decoder says of an image.
+
+    Attributes:
+        error: what is wrong with it; ``None`` if its pixels are there.
+        unforeseen: an error that is none of ours, for the log: its class and its places.
+    """
+
+    error: InvalidImage | ImageTooLarge | None = None
+    unforeseen: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, message: bytes) -> Self:
+        """The front's reading of it.
+
+        Raises:
+            ValueError: if no decoder says such a thing: who sends it has been taken over.
+        """
+        if message == DECODED:
+            return cls()
+        mark, text = message[:1], message[1:].decode()
+        lines = text.split("\n")
+        if not all(map(str.isprintable, lines)):
+            raise ValueError("not a text")
+        if mark == UNFORESEEN:
+            return cls(
+                InvalidImage("The image cannot be decoded; save it anew as JPEG or as PNG."),
+                tuple(lines),
+            )
+        if mark not in ERRORS or len(lines) > 1:
+            raise ValueError("not an error")
+        return cls(ERRORS[mark](text))
+
+
 class Plan(BaseModel):
     """What a decoder must know.
 
@@ -66,6 +114,7 @@ class Plan(BaseModel):
         max_pixels: the largest image.
         max_bytes: the largest file.
         seconds: how long one image may take.
+        cage: ``GSOP_CAGE``.
         log_level: as in the settings.
         log_format: as in the settings.
     """
@@ -77,6 +126,7 @@ class Plan(BaseModel):
     max_pixels: int
     max_bytes: int
     seconds: float
+    cage: CageMode
     log_level: str
     log_format: str
 
@@ -118,20 +168,29 @@ def main(plan_json: str, connection_fd: int, shared_fd: int) -> None:
     let_work_gather(DECODER_NICENESS)
     shared = mmap.mmap(shared_fd, plan.shared_bytes)
     _limit_memory(plan)
+    prepare()
+    warnings.simplefilter("ignore")  # to tell of one, Python would open the file of its code
     with (
         socket.socket(fileno=connection_fd) as connection,
         contextlib.suppress(ConnectionError),  # the front is gone
     ):
+        cage_decoder([connection_fd], plan.cage)
         connection.send(BORN)
-        while message := connection.recv(JOB.size):
-            length, model, number = JOB.unpack(message)
-            BEGUN.pack_into(shared, plan.begun_at, number)
-            signal.setitimer(signal.ITIMER_REAL, plan.seconds)
-            answer = _decode(shared[:length], model, shared, plan)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            if length >= LARGE_BYTES:
-                shared.madvise(mmap.MADV_REMOVE, 0, plan.pixels_at)
-            connection.send(answer)
+        _serve(connection, shared, plan)
+
+
+def _serve(connection: socket.socket, shared: mmap.mmap, plan: Plan) -> None:
+    tired: list[int] = []
+    signal.signal(signal.SIGXCPU, lambda number, _: tired.append(number))
+    while not tired and (message := connection.recv(JOB.size)):
+        length, model, number = JOB.unpack(message)
+        BEGUN.pack_into(shared, plan.begun_at, number)
+        signal.setitimer(signal.ITIMER_REAL, plan.seconds)
+        answer = _decode(shared[:length], model, shared, plan)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if length >= LARGE_BYTES:
+            shared.madvise(mmap.MADV_REMOVE, 0, plan.pixels_at)
+        connection.send(answer)
 
 
 def _limit_memory(plan: Plan) -> None:
@@ -152,7 +211,13 @@ def _decode(data: bytes, model: int, shared: mmap.mmap, plan: Plan) -> bytes:
         return b"\1" + str(error).encode()
     except MemoryError:
         return b"\2" + b"The image takes too much memory to decode; send it scaled down."
-    except Exception:  # whatever a decoder raises on hostile bytes: the image is at fault, ...
-        log.exception("a decoder raised an error that is not foreseen")  # ... but we want to know
-        return b"\1" + b"The image cannot be decoded; save it anew as JPEG or as PNG."
+    except Exception as error:  # noqa: BLE001  # whatever a decoder raises on hostile bytes: ...
+        return UNFORESEEN + _told(error)  # ... the image is at fault, but we want to know
     return DECODED
+
+
+def _told(error: Exception) -> bytes:
+    """An error's class and the places that it came through, without its message."""
+    members = describe(error, private=True)
+    lines = [members["error"], *members["where"]]
+    return "\n".join(lines).encode()[: ANSWER_BYTES - 1]

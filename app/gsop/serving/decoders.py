@@ -4,12 +4,17 @@ Images wait here for a free decoder, no longer than their deadlines; there are n
 slots. A decoder that dies is replaced at once. Who reads pixels copies them: a slot is written by
 its front alone, so a request that is given up frees its slot while a decoder still works on its
 image.
+
+A decoder may have been taken over by an image. What it says is believed only if it is an answer
+that was waited for, and what it wrote is but pixels; its own timer it may have stopped, so that the
+front has one too.
 """
 
 import asyncio
 import logging
 import mmap
 import os
+import signal
 import socket
 import time
 from collections import deque
@@ -22,21 +27,30 @@ import numpy.typing as npt
 from gsop.arena.counters import Meter
 from gsop.arena.families import DECODERS_LOST
 from gsop.errors import DeadlineExceeded, InvalidImage
-from gsop.processes.nursery import Birth
+from gsop.processes.nursery import Birth, Report
 from gsop.processes.shared_memory import anonymous_memory, keep_size
-from gsop.serving.decoder import BEGUN, BORN, DECODED, ERRORS, JOB, Plan
+from gsop.serving.decoder import ANSWER_BYTES, BEGUN, BORN, JOB, Answer, Plan
 
 log = logging.getLogger("gsop.front")
-
-ANSWER_BYTES = 4096
-"""More than any error's text has."""
 
 PAUSE_SECONDS = 1.0
 """Before the next try where none could be born, as on a machine without memory left."""
 
+GRACE_SECONDS = 1.0
+"""How long after its time a decoder's own timer may take to end it; then its front ends it."""
+
+MOST_DEATHS = 4
+"""So many decoders may die with an image in hand before it is taken for the reason."""
+
 ENTRY = "gsop.serving.decoder:main"
 
-Fork = Callable[[Birth], None]
+_REASONS = {
+    "hung": "an image took it too long",
+    "crashed": "an image crashed it",
+    "forbidden": "it did what no decoder does, and may have been taken over by an image",
+}
+
+Fork = Callable[[Birth], Report]
 """Has a nursery fork a process; raises OSError if none can be had now."""
 
 
@@ -49,13 +63,14 @@ class Decoding:
         out: ``(H, W, 3)`` uint8 that receives the pixels.
         future: done when they are there.
         tries: decoders that died on it.
+        deaths: decoders that died with it in hand, whether they had begun with it or not.
     """
 
     def __init__(
         self, image: bytes, model: int, out: npt.NDArray[np.uint8], future: asyncio.Future[None]
     ) -> None:
         self.image, self.model, self.out, self.future = image, model, out, future
-        self.tries = 0
+        self.tries = self.deaths = 0
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -79,6 +94,8 @@ class Decoder:
         self.shared = mmap.mmap(self._descriptor, plan.shared_bytes)
         self.pixels = [plan.pixels(self.shared, model) for model in range(len(plan.specs))]
         self.connection: socket.socket | None = None
+        self.report: Report | None = None
+        self.broke_rules = False
         self.decoding: Decoding | None = None
         self.began = 0.0
         self.is_born = False
@@ -93,12 +110,13 @@ class Decoder:
         with theirs:
             try:
                 descriptors = [theirs.fileno(), self._descriptor]
-                fork(Birth("gsop-decoder", self._entry, [self._plan], descriptors))
+                self.report = fork(Birth("gsop-decoder", self._entry, [self._plan], descriptors))
             except OSError:
                 ours.close()
                 raise
         ours.setblocking(False)
-        self.connection = ours
+        self.report.socket.setblocking(False)
+        self.connection, self.broke_rules = ours, False
         return ours
 
     def take(self, decoding: Decoding, now: float) -> None:
@@ -119,11 +137,18 @@ class Decoder:
         (number,) = BEGUN.unpack_from(self.shared, self._begun_at)
         return bool(number == self._number)
 
+    def kill(self) -> None:
+        """End the process, whatever it is doing; its connection tells when it is gone."""
+        if self.report is not None:
+            self.report.kill()
+
     def close(self) -> None:
         """Let the process go."""
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+        if self.report is not None:
+            self.report.socket.close()
         os.close(self._descriptor)
 
 
@@ -146,16 +171,22 @@ class Decoders:
         self._decoders = [Decoder(plan, entry) for _ in range(count)]
         self._idle: list[Decoder] = []
         self._queue: deque[Decoding] = deque()
+        self._reports: set[Report] = set()
         self._closed = False
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._watch = self._loop.call_later(GRACE_SECONDS, self._end_who_does_not_end)
         for decoder in self._decoders:
             self._start(decoder)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
+        self._watch.cancel()
+        for report in self._reports:
+            self._loop.remove_reader(report.socket)
+            report.socket.close()
         for decoder in self._decoders:
             if decoder.connection is not None:
                 self._loop.remove_reader(decoder.connection)
@@ -212,21 +243,39 @@ class Decoders:
             self._replace(decoder)
             self._work()
             return
-        if answer != BORN:
-            self._finish(decoder, answer)
-        decoder.is_born = True
+        try:
+            self._believe(decoder, answer)
+        except ValueError:
+            decoder.broke_rules = True
+            decoder.kill()
+            if decoder in self._idle:
+                self._idle.remove(decoder)
+            return
         self._idle.append(decoder)
         self._work()
 
-    def _finish(self, decoder: Decoder, answer: bytes) -> None:
-        decoding, decoder.decoding = decoder.decoding, None
-        if decoding is None or decoding.future.done():  # given up, or late
+    def _believe(self, decoder: Decoder, message: bytes) -> None:
+        """Take an answer for what it is; ValueError if it is none, or none was waited for."""
+        if not decoder.is_born:
+            if message != BORN:
+                raise ValueError("not born")
+            decoder.is_born = True
             return
-        if answer == DECODED:
-            decoding.out[...] = decoder.pixels[decoding.model]
-            decoding.future.set_result(None)
-        else:
-            decoding.future.set_exception(ERRORS[answer[:1]](answer[1:].decode()))
+        answer, decoding = Answer.parse(message), decoder.decoding
+        if decoding is None or decoder.broke_rules:
+            raise ValueError("nobody asked")
+        decoder.decoding = None
+        if answer.unforeseen:
+            error, *where = answer.unforeseen
+            told = {"members": {"error": error, "where": where}}
+            log.error("a decoder raised an error that is not foreseen", extra=told)
+        if decoding.future.done():  # given up, or late
+            return
+        if answer.error is not None:
+            decoding.future.set_exception(answer.error)
+            return
+        decoding.out[...] = decoder.pixels[decoding.model]
+        decoding.future.set_result(None)
 
     # ── deaths and births ────────────────────────────────────────────────────────────────────
 
@@ -239,36 +288,71 @@ class Decoders:
         decoder.connection = None
         if decoder in self._idle:
             self._idle.remove(decoder)
-        if decoding is not None and not decoder.has_begun:
-            self._queue.appendleft(decoding)  # it is not what the decoder died of
-        elif decoding is not None:
-            # Its own timer ends a decoder that hangs, a little after it has got the decoding.
-            hung = self._loop.time() - decoder.began >= self._plan.seconds
-            self._meter.count(DECODERS_LOST, "hung" if hung else "crashed")
-            log.warning("a decoder %s on an image and is replaced", "hung" if hung else "crashed")
-            self._answer_for(decoding, hung=hung)
+        # A decoder that hangs is ended by its own timer, a little after it has got the decoding.
+        hung = self._loop.time() - decoder.began >= self._plan.seconds
+        if decoding is not None:
+            decoding.deaths += 1
+            is_to_blame = decoder.has_begun or decoder.broke_rules
+            if not is_to_blame and decoding.deaths < MOST_DEATHS:
+                self._queue.appendleft(decoding)  # it is not what the decoder died of
+                decoding = None
+        self._ask_why(decoder, decoding, hung=hung)
         if decoder.is_born:
             self._start(decoder)
         else:
             self._loop.call_later(PAUSE_SECONDS, self._start, decoder)
 
-    def _answer_for(self, decoding: Decoding, *, hung: bool) -> None:
+    def _ask_why(self, decoder: Decoder, decoding: Decoding | None, *, hung: bool) -> None:
+        """Have the nursery tell how it ended: what it had in hand is answered by that."""
+        report, decoder.report = decoder.report, None
+        assert report is not None, "whoever is dead was born"  # noqa: S101
+        self._reports.add(report)
+        broke_rules = decoder.broke_rules
+
+        def read() -> None:
+            report.read()
+            if not report.is_over:
+                return
+            self._loop.remove_reader(report.socket)
+            self._reports.remove(report)
+            report.socket.close()
+            forbidden = broke_rules or report.status == -signal.SIGSYS
+            reason = "forbidden" if forbidden else "hung" if hung else "crashed"
+            if decoding is not None or forbidden:
+                self._meter.count(DECODERS_LOST, reason)
+                log.warning("a decoder is replaced: %s", _REASONS[reason])
+            if decoding is not None:
+                self._answer_for(decoding, reason)
+                self._work()
+
+        self._loop.add_reader(report.socket, read)
+
+    def _answer_for(self, decoding: Decoding, reason: str) -> None:
         decoding.tries += 1
         if decoding.future.done():
             return
-        if hung:
+        if reason == "hung":
             decoding.future.set_exception(
                 InvalidImage(
                     f"The image takes more than {self._plan.seconds:g} s to decode; "
                     "send it scaled down, or save it anew as a baseline JPEG."
                 )
             )
-        elif decoding.tries == 1:
+        elif reason == "crashed" and decoding.tries == 1:
             self._queue.appendleft(decoding)  # the decoder may have been killed for another reason
         else:
             decoding.future.set_exception(
                 InvalidImage("The image breaks its decoder; save it anew as JPEG or as PNG.")
             )
+
+    def _end_who_does_not_end(self) -> None:
+        """Each second: a decoder may be stopped, or taken over, and its own timer with it."""
+        late = self._loop.time() - self._plan.seconds - GRACE_SECONDS
+        for decoder in self._decoders:
+            # Again, if it broke rules: it may have done so before its pid was known.
+            if decoder.broke_rules or (decoder.decoding is not None and decoder.began < late):
+                decoder.kill()
+        self._watch = self._loop.call_later(GRACE_SECONDS, self._end_who_does_not_end)
 
     def _start(self, decoder: Decoder) -> None:
         """Have it born; it is idle once it says so."""

@@ -70,6 +70,7 @@ def plan_for(arena: Arena) -> Plan:
         max_pixels=settings.max_image_pixels,
         max_bytes=settings.max_body_bytes,
         seconds=settings.decode_seconds,
+        cage=settings.cage,
         log_level=settings.log_level,
         log_format=settings.log_format,
     )

@@ -26,9 +26,10 @@ from gsop.arena.service import ServiceMemory, ServicePlan
 from gsop.arena.service_board import ServiceBoard, SupervisorBoard
 from gsop.arena.states import Phase
 from gsop.backends.registry import module_of
+from gsop.processes.cage import check as check_cage
 from gsop.processes.child import Child, end_children
 from gsop.processes.listener import turn_away
-from gsop.processes.nursery import Birth, Ending, Nursery
+from gsop.processes.nursery import Birth, Ending, Nursery, Report
 from gsop.processes.orphans import Orphanage
 from gsop.serving.engine_set import POLL_SECONDS, EngineSet
 from gsop.settings import Settings
@@ -86,6 +87,8 @@ class Supervisor:
         front_modules: Sequence[str] = (),
         adopt: bool = False,
     ) -> None:
+        if lacking := check_cage(settings.cage):
+            log.warning(lacking)
         backend = module_of(settings.backend)
         self._folder = (
             tempfile.TemporaryDirectory(prefix="gsop-") if sys.platform != "linux" else None
@@ -100,11 +103,14 @@ class Supervisor:
         self._settings = settings
         self._seen = ServiceBoard(self.memory)
         self._orphanage = Orphanage(adopt=adopt)
+        hidden = [] if settings.cage == "off" else ["gsop.processes.cage:hide"]
         self._engine_nursery = Nursery(
-            ["gsop.engine.process", backend], for_engines(os.environ), self._orphanage
+            [*hidden, "gsop.engine.process", backend], for_engines(os.environ), self._orphanage
         )
         self._front_nursery = Nursery(
-            ["gsop.serving.decoder", *front_modules], for_fronts(os.environ), self._orphanage
+            [*hidden, "gsop.serving.decoder", "gsop.images:prepare", *front_modules],
+            for_fronts(os.environ),
+            self._orphanage,
         )
         first = Deployment(settings=settings, manifests=tuple(manifests), address=prefix)
         self._present = EngineSet(
@@ -172,9 +178,9 @@ class Supervisor:
             self._fronts.append(child)
             child.start()
 
-    def fork_decoder(self, birth: Birth) -> None:
+    def fork_decoder(self, birth: Birth) -> Report:
         """Have a decoder forked, for a front in this process; raises OSError if none can be had."""
-        self._front_nursery.fork_unwatched(birth)
+        return self._front_nursery.fork_without_lifeline(birth)
 
     def wait(self) -> None:
         """Until :meth:`request_stop`, or until the service turns out not to be able to start."""

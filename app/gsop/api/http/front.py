@@ -6,7 +6,9 @@ import logging
 import resource
 import socket
 import sys
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import uvicorn
 
@@ -16,11 +18,13 @@ from gsop.arena.block import Role
 from gsop.arena.service import ServiceMemory
 from gsop.errors import SetupError
 from gsop.logs import configure
+from gsop.processes.cage import cage_front
 from gsop.processes.lifeline import leave_with_supervisor
-from gsop.processes.nursery import Birth, Line
+from gsop.processes.nursery import Birth, Line, Report
 from gsop.processes.scheduling import let_work_gather
 from gsop.serving.generation import Arenas
 from gsop.serving.supervisor import ARENA, LINE
+from gsop.settings import Settings
 
 log = logging.getLogger("gsop.front")
 
@@ -56,7 +60,6 @@ def main(
         for descriptor in descriptors:
             take(descriptor)
 
-    leave_with_supervisor(socket.socket(fileno=lifeline_fd), receive)
     try:
         config = uvicorn.Config(
             create_app(FrontProcess(memory, arenas, incarnation, decoders.fork)),
@@ -77,6 +80,8 @@ def main(
         config.load()
     except OSError as error:
         raise SetupError(f"front {front} cannot be set up: {error}") from error
+    cage_front(_readable(settings), settings.cage)  # before there are threads, for they inherit it
+    leave_with_supervisor(socket.socket(fileno=lifeline_fd), receive)
     let_work_gather()
     gc.freeze()  # what the imports made lives as long as the process: collections pass it over
     server = _Server(config, handshake_seconds=settings.head_seconds)
@@ -91,9 +96,9 @@ class DecoderLine:
     def __init__(self, line: socket.socket) -> None:
         self._line = Line(line)
 
-    def fork(self, birth: Birth) -> None:
-        """Have a decoder forked; how it ends, its own socket tells. Raises as :meth:`Line.fork`."""
-        self._line.fork(birth).close()
+    def fork(self, birth: Birth) -> Report:
+        """Have a decoder forked; raises as :meth:`Line.fork`."""
+        return self._line.fork(birth)
 
     def replace(self, descriptor: int) -> None:
         """The supervisor hands a new line."""
@@ -115,6 +120,13 @@ class _Server(uvicorn.Server):
                 loop.create_server, ssl_handshake_timeout=self._handshake_seconds
             )
         await super().startup(sockets)
+
+
+def _readable(settings: Settings) -> Iterator[Path]:
+    """What a front reads while it serves: the store's manifests, also where links lead to them."""
+    yield settings.model_store
+    for depth in ("*", "*/*", "*/*/*"):
+        yield from (file for file in settings.model_store.glob(depth) if file.is_symlink())
 
 
 def _connections(wanted: int) -> int:
