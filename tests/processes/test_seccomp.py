@@ -20,6 +20,8 @@ from tests.support import ROOT
 BOTH = pytest.mark.parametrize("machine", MACHINES)
 EPERM, ENOSYS = refuse(errno.EPERM), refuse(errno.ENOSYS)
 PID = 4711
+A_THREAD, A_CHILD = 0x3D0F00, 0x01200011
+"""What pthread_create() and fork() ask clone(2) for."""
 
 
 def verdict(filter_: bytes, machine: str, call: str, *arguments: int) -> int:
@@ -77,7 +79,8 @@ class TestDecoder:
             *("brk", "madvise", "mmap", "mprotect", "mremap", "munmap"),
             *("close", "recvfrom", "sendto", "write"),
             *("clock_gettime", "gettimeofday", "futex", "sched_yield", "getrandom", "setitimer"),
-            *("getpid", "gettid", "restart_syscall"),
+            *("getpid", "gettid", "restart_syscall", "rseq"),
+            *("sched_getaffinity", "set_robust_list"),
             *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "exit", "exit_group"),
         }
 
@@ -102,6 +105,15 @@ class TestDecoder:
         assert may == (not protection & 4)
 
     @BOTH
+    def test_has_threads_and_no_children(self, machine: str) -> None:
+        made = program(decoder_rules(PID), KILL, machine)
+        assert verdict(made, machine, "clone", A_THREAD) == ALLOW
+        assert verdict(made, machine, "clone", A_CHILD) == KILL
+        assert verdict(made, machine, "clone3") == ENOSYS
+        for call in {"fork", "vfork"} & calls_of(machine):
+            assert verdict(made, machine, call) == KILL
+
+    @BOTH
     def test_signals_itself_alone(self, machine: str) -> None:
         made = program(decoder_rules(PID), KILL, machine)
         assert verdict(made, machine, "tgkill", PID, PID, 6) == ALLOW
@@ -124,9 +136,8 @@ class TestFrontAndEngine:
     @BOTH
     def test_a_front_has_threads_and_no_children(self, machine: str) -> None:
         made = program(FRONT_RULES, ALLOW, machine)
-        thread = 0x3D0F00  # what pthread_create asks for
-        assert verdict(made, machine, "clone", thread) == ALLOW
-        assert verdict(made, machine, "clone", 0x01200011) == EPERM  # and fork()
+        assert verdict(made, machine, "clone", A_THREAD) == ALLOW
+        assert verdict(made, machine, "clone", A_CHILD) == EPERM
         assert verdict(made, machine, "clone3") == ENOSYS
         for call in {"fork", "vfork"} & calls_of(machine):
             assert verdict(made, machine, call) == EPERM

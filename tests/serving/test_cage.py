@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from gsop.settings import CageMode
 from tests.escapes import WAYS, Outside
 from tests.hostile_decoder import ESCAPED, REFUSED
 from tests.serving.support import GOOD, HOSTILE, Lost, decode, decoders, outcome
-from tests.support import descendants
+from tests.support import ROOT, descendants
 
 pytestmark = [
     pytest.mark.slow,
@@ -119,6 +122,29 @@ def test_without_filters_every_way_out_is_shut(
 ) -> None:
     found, lost = escape(nursery, way, outside, entry="main_without_seccomp")
     assert (found, lost) == (REFUSED, {})
+
+
+def test_images_are_decoded_as_without_it() -> None:
+    """All formats and kinds, and what fuzzing has found: their tests, with a caged decoder."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.caged"]
+    chosen = ["tests/images", "tests/fuzz/test_targets.py", "-k", "not bodies and not accept"]
+    done = subprocess.run(
+        [*command, *chosen], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 300
+
+
+def test_a_decoder_may_have_threads(nursery: Nursery) -> None:
+    """Some decoders decode in threads of their own, as libheif does."""
+
+    async def run() -> None:
+        async with decoders(nursery, Lost()) as made:
+            assert await decode(made, b"start a thread") == 3
+
+    asyncio.run(run())
 
 
 # ── what it says ─────────────────────────────────────────────────────────────────────────────────

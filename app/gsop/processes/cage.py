@@ -49,10 +49,10 @@ _DECODING = (
     *("brk", "mremap", "munmap", "madvise", "recvfrom", "sendto", "setitimer", "futex"),
     *("write", "close", "clock_gettime", "gettimeofday", "getrandom", "sched_yield"),
     *("getpid", "gettid", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "restart_syscall"),
-    *("exit", "exit_group"),
+    *("set_robust_list", "rseq", "sched_getaffinity", "exit", "exit_group"),
 )
-"""What decoding calls, and what the C library calls of itself: to lock, to abort, to tell the time
-where the kernel does not let it read the clock from memory."""
+"""What decoding calls, and what the C library calls of itself: to lock, to abort, to begin threads,
+to tell the time where the kernel does not let it read the clock from memory."""
 
 _PROGRAMS = ("execve", "execveat")
 _OTHERS = ("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp")
@@ -72,14 +72,16 @@ ENGINE_RULES = (
 )
 """An engine's filter: all but these calls pass."""
 
-FRONT_RULES = (
-    *ENGINE_RULES,
-    Rule("fork", refuse(errno.EPERM)),
-    Rule("vfork", refuse(errno.EPERM)),
+_THREADS = (
     Rule("clone", ALLOW, When(0, _CLONE_THREAD, _CLONE_THREAD)),
-    Rule("clone", refuse(errno.EPERM)),
     # A filter cannot see what it is asked for. The C library then takes the older one.
     Rule("clone3", refuse(errno.ENOSYS)),
+)
+
+FRONT_RULES = (
+    *ENGINE_RULES,
+    *_THREADS,
+    *(Rule(name, refuse(errno.EPERM)) for name in ("clone", "fork", "vfork")),
 )
 """A front's filter: all but these calls pass."""
 
@@ -88,6 +90,7 @@ def decoder_rules(pid: int) -> tuple[Rule, ...]:
     """The filter of the decoder of that number: none but these calls pass."""
     return (
         *(Rule(name, ALLOW) for name in _DECODING),
+        *_THREADS,
         # Nothing that it writes is ever run.
         Rule("mmap", ALLOW, When(2, _PROT_EXEC, 0)),
         Rule("mprotect", ALLOW, When(2, _PROT_EXEC, 0)),
@@ -119,7 +122,7 @@ def hide() -> None:
 def cage_decoder(keep: Sequence[int], mode: CageMode) -> None:
     """Have this process do nothing from now on but to decode what comes through ``keep``.
 
-    It must have one thread and have everything imported and mapped.
+    It must have everything imported and mapped, and one thread; it may start others.
 
     Args:
         keep: descriptors that stay open. Those of the standard streams become the null device's.
@@ -247,8 +250,8 @@ def _keep_descriptors(keep: Sequence[int]) -> None:
 
 
 def _limit_resources() -> None:
-    """No new descriptors, files or processes, whatever the means below are worth."""
-    for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
+    """No new descriptors, no files that grow, and no more than its share of processor time."""
+    for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
         resource.setrlimit(kind, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + SPARE_CPU_SECONDS))
 

@@ -48,10 +48,13 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "gettid": (186, 178),
     "gettimeofday": (96, 169),
     "restart_syscall": (219, 128),
+    "rseq": (334, 293),
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
+    "sched_getaffinity": (204, 123),
     "sched_yield": (24, 124),
+    "set_robust_list": (273, 99),
     "setitimer": (38, 103),
     "tgkill": (234, 131),
     # beginnings and ends of processes
