@@ -7,6 +7,7 @@ however it dies, every process sees the end of its lifeline and goes too.
 
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -53,6 +54,9 @@ forward took up to 18 times its time (docs/performance.md)."""
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """numpy would start a thread for each processor in every process, and none of ours needs them."""
+
+_SECRET = re.compile("SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_", re.IGNORECASE)
+"""What is in the names of variables that hold one, such as AWS_SECRET_ACCESS_KEY."""
 
 ARENA = b"arena"
 """Message through a front's lifeline: with it comes the next generation's arena."""
@@ -353,6 +357,13 @@ def for_engines(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_fronts(environment: Mapping[str, str]) -> dict[str, str]:
-    """A front's environment: ours without the settings, keys among them, which the arena holds."""
-    kept = {name: v for name, v in environment.items() if not name.startswith("GSOP_")}
+    """A front's environment, and its decoders': ours without secrets of the operator's.
+
+    Nor does it have the settings, keys among them: the arena holds what fronts need of them.
+    """
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("GSOP_") and not _SECRET.search(name)
+    }
     return kept | ONE_THREAD
