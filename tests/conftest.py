@@ -1,11 +1,14 @@
 """Fixtures: stores and servers that several tests share; and which tests are quick."""
 
+import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.escapes import Outside
 from tests.support import ROOT, Server
 
 QUICK = (
@@ -67,3 +70,20 @@ def digits_server() -> Iterator[Server]:
     """The shipped store, served; for tests that leave the server as it was."""
     with Server(ROOT / "model_store") as server:
         yield server.wait_ready()
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Outside]:
+    """What there is to be got at, all of it open to this user."""
+    keys, store, address = tmp_path / "keys.txt", tmp_path / "store", str(tmp_path / "socket")
+    keys.write_text("the secret of an operator")
+    (store / "digits").mkdir(parents=True)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_UNIX) as abstract,
+    ):
+        for listener, name in ((unix, address), (abstract, f"\0{address}")):
+            listener.bind(name)
+            listener.listen()
+        yield Outside(os.getpid(), str(keys), str(store), tcp.getsockname()[1], address)

@@ -7,7 +7,7 @@ the fields that say so means "choose for this machine".
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -48,6 +48,19 @@ def torchrun_layout() -> TorchrunLayout | None:
     processes = int(os.environ["LOCAL_WORLD_SIZE"])
     machines = int(os.environ["WORLD_SIZE"]) // processes
     return TorchrunLayout(processes, machines, int(os.environ["RANK"]))
+
+
+def cage_mode() -> CageMode:
+    """``GSOP_CAGE``, for processes that are given no settings.
+
+    Raises:
+        ConfigError: if it is none of its values.
+    """
+    mode = os.environ.get("GSOP_CAGE", "auto")
+    for known in get_args(CageMode):
+        if mode == known:
+            return known  # type: ignore[no-any-return]  # get_args() tells no types
+    raise ConfigError(f"GSOP_CAGE is {mode!r}: set it to one of {', '.join(get_args(CageMode))}")
 
 
 OWN_STORE = Path("model_store")

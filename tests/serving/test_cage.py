@@ -6,11 +6,9 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -39,23 +37,6 @@ def nursery() -> Iterator[Nursery]:
     made = Nursery([HOSTILE, "gsop.images:prepare"], environment, Orphanage(adopt=False))
     yield made
     made.close()
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Iterator[Outside]:
-    """What there is to be got at, all of it open to this user."""
-    keys, store, address = tmp_path / "keys.txt", tmp_path / "store", str(tmp_path / "socket")
-    keys.write_text("the secret of an operator")
-    (store / "digits").mkdir(parents=True)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as tcp,
-        socket.socket(socket.AF_UNIX) as unix,
-        socket.socket(socket.AF_UNIX) as abstract,
-    ):
-        for listener, name in ((unix, address), (abstract, f"\0{address}")):
-            listener.bind(name)
-            listener.listen()
-        yield Outside(os.getpid(), str(keys), str(store), tcp.getsockname()[1], address)
 
 
 PLACE = "gsop/images/jpeg.py:7 decode"

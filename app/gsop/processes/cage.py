@@ -8,7 +8,9 @@ decoder  keeps its socket, its memory and its processor time; any call but the f
          makes ends it
 front    reads the files that it serves from, and those of its libraries; writes none, starts no
          program, looks into no other process
-engine   (and who decodes for training) starts no program, looks into no other process
+engine   starts no program, looks into no other process
+loader   (who decodes for training) reads files and writes temporary ones, starts no program,
+         looks into no other process, has no network
 =======  ==========================================================================================
 
 Three means of the kernel do it: Landlock (files and the network), seccomp (system calls), and
@@ -20,7 +22,9 @@ import contextlib
 import errno
 import os
 import resource
+import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -84,6 +88,14 @@ FRONT_RULES = (
     *(Rule(name, refuse(errno.EPERM)) for name in ("clone", "fork", "vfork")),
 )
 """A front's filter: all but these calls pass."""
+
+
+LOADER_RULES = (
+    *FRONT_RULES,
+    Rule("socket", ALLOW, When(0, 0xFFFFFFFF, socket.AF_UNIX)),
+    Rule("socket", refuse(errno.EPERM)),
+)
+"""A loader's filter: all but these calls pass."""
 
 
 def decoder_rules(pid: int) -> tuple[Rule, ...]:
@@ -180,6 +192,24 @@ def cage_engine(mode: CageMode) -> None:
     """
     if mode != "off":
         _shut(mode, lambda: seccomp.install(ENGINE_RULES, ALLOW, all_threads=True))
+
+
+def cage_loader(mode: CageMode) -> None:
+    """Have this process, which decodes for training, write temporary files only and reach nobody.
+
+    Args:
+        mode: ``GSOP_CAGE``.
+
+    Raises:
+        SetupError: if the cage is required and cannot be made.
+    """
+    if mode == "off":
+        return
+    files = [(Path("/"), landlock.READ), (Path(os.devnull), landlock.WRITE)]
+    # Images go to the training as shared memory, whose socket is a temporary file.
+    files += [(Path(folder), landlock.ALL) for folder in ("/dev/shm", tempfile.gettempdir())]  # noqa: S108
+    hide()
+    _shut(mode, lambda: landlock.restrict(files), lambda: seccomp.install(LOADER_RULES, ALLOW))
 
 
 def missing() -> tuple[str, ...]:

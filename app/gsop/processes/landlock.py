@@ -21,6 +21,9 @@ READ = _READ_FILE | _READ_DIR
 WRITE = READ | _WRITE_FILE
 """What is there is written to, and nothing is made, removed or cut short."""
 
+ALL = (1 << 17) - 1
+"""Whatever its user may do."""
+
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 """The kinds of access that a rule on a single file can allow; others are for folders."""
 
@@ -54,8 +57,8 @@ def restrict(allowed: Iterable[tuple[Path, int]] = (), *, alone: bool = True) ->
     (``PR_SET_NO_NEW_PRIVS``).
 
     Args:
-        allowed: files, and folders with all that is below them; :data:`READ` or :data:`WRITE`.
-            Those that are not there are passed over.
+        allowed: files, and folders with all that is below them; :data:`READ`, :data:`WRITE` or
+            :data:`ALL`. Those that are not there are passed over.
         alone: whether signals to other processes and connections with them are refused too.
 
     Raises:

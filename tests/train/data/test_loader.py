@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -7,8 +10,11 @@ import torch
 
 from gsop.errors import ConfigError
 from gsop.images import Pixels
+from gsop.processes.cage import missing
 from gsop.train.data.dataset import BrokenImage, Sample
 from gsop.train.data.loader import Part, loader, steps_per_epoch
+from tests.escapes import WAYS, Outside
+from tests.support import ROOT
 
 
 class Numbers:
@@ -96,6 +102,58 @@ def test_processes_and_parts_share_each_step() -> None:
 @pytest.mark.slow
 def test_workers_change_nothing() -> None:
     assert same(parts(workers=2), parts())
+
+
+class Escaping(Numbers):
+    """Image ``i`` is one of whether way ``i`` out of the process that decodes it was open."""
+
+    def __init__(self, outside: Outside) -> None:
+        super().__init__(len(WAYS_OUT))
+        self.outside = outside
+
+    def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
+        try:
+            WAYS[WAYS_OUT[index]](self.outside)
+        except OSError:
+            return np.zeros((1, 1, 3), np.uint8), index
+        return np.ones((1, 1, 3), np.uint8), index
+
+
+WAYS_OUT = (
+    *("write_into_the_store", "remove_the_keys", "connect_by_tcp", "listen_by_tcp", "send_by_udp"),
+    *("connect_by_an_abstract_socket", "fork", "trace_the_front", "signal_the_front"),
+    "write_where_anybody_may",
+)
+"""The last is open: memory for the images is made there."""
+
+
+def ways_found(outside: Outside) -> list[str]:
+    """The ways that a worker found open."""
+    data = Escaping(outside)
+    (part,) = loader(data, batch_size=len(WAYS_OUT), seed=0, steps=1, workers=1)
+    found = zip(part.labels.tolist(), part.pixels, strict=True)
+    return sorted(WAYS_OUT[label] for label, pixel in found if pixel.any())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing()), reason=f"this system does not give {missing()}")
+@pytest.mark.parametrize(
+    ("mode", "open_ways"), [("auto", ["write_where_anybody_may"]), ("off", sorted(WAYS_OUT))]
+)
+def test_workers_write_and_reach_nothing(outside: Outside, mode: str, open_ways: list[str]) -> None:
+    """In a process of its own, whose workers get this environment."""
+    code = f"from {__name__} import *; print(ways_found(Outside(*{tuple(outside)})))"
+    # Temporary files, which a worker may write, are made elsewhere than what is tried lies.
+    environment = os.environ | {"GSOP_CAGE": mode, "TMPDIR": "/dev/shm"}  # noqa: S108
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == str(open_ways), done.stderr
 
 
 def test_a_broken_image_gives_way_to_the_next_and_is_named() -> None:

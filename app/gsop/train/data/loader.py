@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gsop.errors import ConfigError
-from gsop.settings import cpu_count
+from gsop.processes.cage import cage_loader
+from gsop.settings import cage_mode, cpu_count
 from gsop.train.data.dataset import BrokenImage, DataSet
 
 MOST_WORKERS = 8
@@ -111,7 +112,7 @@ def loader(
         num_workers=workers,
         # fork would copy the threads' locks of this process in whatever state they are in.
         multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_begin if workers else None,
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
     )
@@ -181,7 +182,9 @@ class _Parts(Dataset[Part]):
         )
 
 
-def _one_thread(worker: int) -> None:
-    """Workers share the processors among themselves; threads inside of each would only compete."""
+def _begin(worker: int) -> None:
+    """In each worker, before its first image."""
+    # They share the processors among themselves; threads inside of each would only compete.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    cage_loader(cage_mode())  # images of strangers' are decoded here
