@@ -57,7 +57,7 @@ class Confined(Server):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Confined(ROOT / "model_store", log_format="json", fronts=2) as server:
+    with Confined(ROOT / "model_store", log_format="json", fronts=2, cage="required") as server:
         yield server.wait_ready()
 
 

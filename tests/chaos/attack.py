@@ -105,6 +105,8 @@ def attack(server: Server, count: int, seed: int = 0) -> Report:
         if not _same(_scores(server.predict(image, top_k=10)), scores):
             report.faults.append("a good image is answered otherwise than before")
     report.lost = server.metric("gsop_decoders_lost_total")
+    if server.metric("gsop_decoders_lost_total", reason="forbidden"):
+        report.faults.append("a decoder's cage refused what an image needs")
     report.end_bytes = _memory(server)
     log = "".join(server.log)
     if "defect" in log or "unforeseen" in log:
