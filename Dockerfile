@@ -15,6 +15,11 @@ RUN python -m venv /opt/venv \
  && /opt/venv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python \
         -c constraints.txt --compile-bytecode -e .
 
+# What is inside, as CycloneDX; the tool that tells of it leaves nothing behind.
+COPY deploy/bom.py deploy/bom.py
+RUN /opt/venv/bin/uv tool run --quiet --no-cache -c constraints.txt --from cyclonedx-bom \
+        python deploy/bom.py --environment /opt/venv/bin/python --output bom.cdx.json
+
 COPY app app
 COPY model_store model_store
 RUN useradd --no-create-home --uid 10001 gsop \

@@ -8,7 +8,7 @@ PEERS := gsop gsop-2 mosec-stages mosec-one litserve litserve-2 ray ray-2 fastap
 	pytriton pytriton-1ms
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train clean
+.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train wheel clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,6 +68,10 @@ fuzz: install  ## look for inputs that break a parser or decoder, for minutes; k
 train: install  ## train the default model again, as the next version
 	$(BIN)/python -m gsop train --recipe digits --output runs/digits
 	$(BIN)/python -m gsop publish runs/digits --name digits
+
+wheel: install  ## make the wheel of this commit, always the same bytes, and its bill of materials
+	$(BIN)/python -m deploy.wheel --output dist
+	$(BIN)/python -m deploy.bom --output dist/gsop.cdx.json
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist app/*.egg-info
