@@ -28,8 +28,9 @@ from gsop.settings import Settings
 
 log = logging.getLogger("gsop.front")
 
-OTHER_DESCRIPTORS = 64
-"""Files that a front has open beside its connections: engines, decoders, models' manifests."""
+OTHER_DESCRIPTORS = 128
+"""Files that a front has open beside its connections: engines, decoders (three each, and as many of
+the generation before while there are two), models' manifests."""
 
 KEEP_ALIVE_SECONDS = 65
 """Longer than load balancers keep idle connections (60 s): it is they who must close first."""
