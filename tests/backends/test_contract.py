@@ -3,6 +3,7 @@
 A new backend is a row of :data:`BACKENDS`.
 """
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,23 @@ class TwoAtOnce(NullBackend):
         return np.asarray(self._memory[turn, :count])
 
 
-BACKENDS = ("torch", "openvino", "null", f"{__name__}:TwoAtOnce")
+BACKENDS = {
+    "torch": "cpu",
+    "openvino": "cpu",
+    "null": "cpu",
+    f"{__name__}:TwoAtOnce": "cpu",
+    "tests.emulated_cuda.backend:EmulatedCuda": "cuda:1",
+}
+"""Each with the device that it is opened on."""
 
 
 def opened(name: str, store: Path, *, most: int = MOST) -> Backend[Any]:
     folder = store / "tiny" / "1"
-    place = Place(device="cpu", max_batch=most, threads=1)
+    place = Place(BACKENDS[name], "float32", max_batch=most, threads=1)
     return find_backend(name).open(folder, read_manifest(folder), place)
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=list(BACKENDS))
 def backend(request: pytest.FixtureRequest, tiny_store: Path) -> Backend[Any]:
     """Opened once: to translate a network takes seconds."""
     return opened(request.param, tiny_store)
@@ -100,6 +108,15 @@ def test_as_many_batches_may_be_unfinished_as_it_says(backend: Backend[Any]) -> 
     pending = [backend.submit(part) for part in parts]
     for one, wanted in zip(pending, expected, strict=True):
         np.testing.assert_allclose(backend.result(one), wanted, atol=1e-5)
+
+
+def test_to_wait_for_a_batch_in_another_thread_changes_nothing(backend: Backend[Any]) -> None:
+    expected = answers(backend, IMAGES[:2])
+    pending = backend.submit(IMAGES[:2])
+    waiter = threading.Thread(target=backend.wait, args=[pending])
+    waiter.start()
+    waiter.join()
+    np.testing.assert_allclose(backend.result(pending), expected, atol=1e-5)
 
 
 def test_images_are_not_kept(backend: Backend[Any]) -> None:

@@ -70,9 +70,13 @@ class Backend(ABC, Generic[Pending]):
         precision: what it computes in, as ``/readyz`` names it.
         max_batch: most images in a batch; :meth:`shrink` lowers it.
         depth: batches that may be unfinished at once.
+        computes_here: whether it is this process that computes, on processors that others need too.
+        hardware: what the device is called by who made it; empty for processors.
     """
 
     depth = 1
+    computes_here = True
+    hardware = ""
 
     def __init__(self, manifest: Manifest, *, device: str, precision: str, max_batch: int) -> None:
         self.manifest = manifest
@@ -108,6 +112,13 @@ class Backend(ABC, Generic[Pending]):
         """Wait for the oldest unfinished batch; its answers, ``(N, width)``.
 
         They may be overwritten by the ``depth``-th batch that is submitted after this call.
+        """
+
+    def wait(self, pending: Pending) -> None:
+        """Return when the device is done with a batch, or at once if that is not to be known.
+
+        The one method that may be called in another thread, while anything else is called in its
+        own. Whatever the device raises here, :meth:`result` raises too.
         """
 
     def warm_up(self) -> None:
