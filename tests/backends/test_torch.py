@@ -63,7 +63,6 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 
 def test_precision_follows_the_device() -> None:
     assert find_dtype("auto", CPU) == torch.float32
-    assert find_dtype("auto", torch.device("cuda")) == torch.bfloat16
     with pytest.raises(ConfigError, match="GSOP_PRECISION"):
         find_dtype("float16", CPU)
 

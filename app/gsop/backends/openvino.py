@@ -90,8 +90,8 @@ class OpenVINOBackend(Backend[Values]):
         device = find_device(place.device)
         if device.type != "cpu":
             raise ConfigError(
-                f"GSOP_BACKEND=openvino computes on the CPU only, and GSOP_DEVICE is {device}: "
-                "set GSOP_DEVICE=cpu, or GSOP_BACKEND=torch"
+                "GSOP_BACKEND=openvino computes on the CPU only, and GSOP_DEVICE is "
+                f"{place.device}: set GSOP_DEVICE=cpu, or GSOP_BACKEND=torch"
             )
         keep_freed_memory()
         return cls(

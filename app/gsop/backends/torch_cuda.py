@@ -3,21 +3,32 @@
 import torch
 from torch import Tensor
 
+from gsop.backends.base import buckets
 from gsop.backends.graphs import Graphs
 from gsop.backends.torch_device import Staged, TorchBackend, within_memory
 from gsop.model.resnet import GSoPResNet
 
 
 class TorchCuda(TorchBackend):
-    """One model on a GPU: one batch is copied and launched while another is computed."""
+    """One model on a GPU: one batch is copied and launched while another is computed.
+
+    Whatever the process's current device is, all that is done here is done on the backend's own: a
+    stream, an event or a graph of another device would order nothing, and its answers were those of
+    an earlier batch.
+    """
 
     depth = 2
+    computes_here = False
+
+    def _take_device(self) -> None:
+        torch.cuda.set_device(self._device)  # before anything opens a context on another one
+        compute_exactly()
+        self.hardware = torch.cuda.get_device_name(self._device)
 
     def _host_memory(self, memory: Tensor) -> Tensor:
         return memory.pin_memory()
 
     def _prepare(self, network: GSoPResNet, dtype: torch.dtype, threads: int) -> None:
-        torch.cuda.set_device(self._device)
         self._model = self._answering(network, dtype)
         self._graphs: Graphs | None = None
         self._arrived = torch.empty_like(self._images, device=self._device)
@@ -26,26 +37,54 @@ class TorchCuda(TorchBackend):
     def _compute(self, staged: Tensor, values: Tensor, turn: int) -> Staged:
         # Images arrive on a stream of their own, while the batch before is computed. Their place is
         # free: at most `depth` batches are unfinished, and each has its own.
-        images = self._arrived[turn, : len(staged)]
-        compute = torch.cuda.current_stream(self._device)
-        with torch.cuda.stream(self._copies):
-            images.copy_(staged, non_blocking=True)
-        compute.wait_stream(self._copies)
-        answers = self._graphs.run(images) if self._graphs else None
-        values.copy_(self._model(images) if answers is None else answers, non_blocking=True)
-        finished = torch.cuda.Event()  # type: ignore[no-untyped-call]  # as above
-        finished.record(compute)
-        return Staged(values, finished)
+        with torch.cuda.device(self._device):
+            images = self._arrived[turn, : len(staged)]
+            compute = torch.cuda.current_stream()
+            with torch.cuda.stream(self._copies):
+                images.copy_(staged, non_blocking=True)
+            compute.wait_stream(self._copies)
+            answers = self._graphs.run(images) if self._graphs else None
+            values.copy_(self._model(images) if answers is None else answers, non_blocking=True)
+            # Who waits for it sleeps: spinning would take a processor from those who decode.
+            finished = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # as above
+            finished.record(compute)
+            return Staged(values, finished)
+
+    def _settle(self) -> None:
+        # What was copied of the batch that failed may still be under way, from and to the buffers
+        # that the next one takes.
+        self._copies.synchronize()
+
+    def wait(self, pending: Staged) -> None:
+        """See :meth:`Backend.wait`."""
+        assert pending.finished is not None  # noqa: S101  # _compute recorded it
+        pending.finished.synchronize()
 
     def warm_up(self) -> None:
         """See :meth:`Backend.warm_up`; the graphs are recorded last."""
         self._graphs = None
         super().warm_up()
-        self._graphs = within_memory(
-            lambda: Graphs(self._model, torch.zeros_like(self._arrived[0, : self.max_batch]))
-        )
+        self._graphs = within_memory(self._record)
+
+    @torch.inference_mode()
+    def _record(self) -> Graphs:
+        images = torch.zeros_like(self._arrived[0, : self.max_batch])
+        return Graphs(self._model, images, buckets(self.max_batch))
 
     def shrink(self, most: int) -> None:
         """See :meth:`Backend.shrink`."""
         super().shrink(most)
+        if self._graphs is not None:
+            self._graphs.forget_above(most)
         torch.cuda.empty_cache()
+
+
+def compute_exactly() -> None:
+    """What is said to be float32 is float32, of this process's GPUs, too.
+
+    torch would convolve float32 in TF32, which has the ten bits of float16. An answer in
+    ``GSOP_PRECISION=float32`` would be off by a thousandth, and so would be the gates of a network
+    in half precision, which stay in float32 on purpose (:mod:`gsop.model.precision`).
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gsop.backends.answering import Answering, load_expected
 from gsop.backends.base import Backend, OutOfMemory, Pixels, Place, Values
-from gsop.errors import ConfigError
+from gsop.errors import ConfigError, SetupError
 from gsop.model.resnet import GSoPResNet
 from gsop.settings import Precision
 from gsop.store.manifest import Manifest
@@ -18,6 +18,9 @@ from gsop.store.manifest import Manifest
 T = TypeVar("T")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_CUDA_OUT_OF_MEMORY = 2
+"""``cudaErrorMemoryAllocation``: of calls that do not go through torch's allocator."""
 
 DEFAULT_MAX_BATCH = {"cuda": 64, "cpu": 16}
 
@@ -38,12 +41,15 @@ def find_device(name: str) -> torch.device:
         ) from error
     if device.type not in DEFAULT_MAX_BATCH:
         raise ConfigError(f"GSOP_DEVICE names {name!r}: only the CPU and CUDA devices are served")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cpu":
+        return device
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
         raise ConfigError(
             f"GSOP_DEVICE names {name!r}, but {torch.cuda.device_count()} CUDA devices are "
             "visible: pass the GPU through (docker run --gpus all), or set GSOP_DEVICE=cpu"
         )
-    return device
+    return torch.device("cuda", index)
 
 
 def find_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -52,11 +58,26 @@ def find_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     Raises:
         ConfigError: if the device has no fast path for it.
     """
+    if device.type == "cpu":
+        if precision == "float16":
+            raise ConfigError(
+                "GSOP_PRECISION=float16 is for CUDA: use float32 or bfloat16 on the CPU"
+            )
+        return DTYPES["float32" if precision == "auto" else precision]
     if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" else "float32"
-    if precision == "float16" and device.type == "cpu":
-        raise ConfigError("GSOP_PRECISION=float16 is for CUDA: use float32 or bfloat16 on the CPU")
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float16
+    if precision == "bfloat16" and not _has_bfloat16(device):
+        raise ConfigError(
+            f"GSOP_PRECISION=bfloat16, which {torch.cuda.get_device_name(device)} would only "
+            "emulate: use float16 or float32"
+        )
     return DTYPES[precision]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has circuits for it: since Ampere."""
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -65,17 +86,31 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def within_memory(compute: Callable[[], T]) -> T:
-    """What ``compute`` returns, without gradients.
+    """What ``compute`` returns.
 
     Raises:
         OutOfMemory: if torch says so; outside of its exception, which holds the batch's tensors.
     """
     try:
-        with torch.inference_mode():
-            return compute()
-    except torch.OutOfMemoryError as error:
+        return compute()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         reason = str(error)
     raise OutOfMemory(reason)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is that, or came up while that was handled.
+
+    Where memory ends while a graph is recorded, the recording's own error takes the place of it.
+    """
+    while error is not None:
+        code = getattr(error, "error_code", None)
+        if isinstance(error, torch.OutOfMemoryError) or code == _CUDA_OUT_OF_MEMORY:
+            return True
+        error = error.__context__
+    return False
 
 
 class Staged(NamedTuple):
@@ -118,6 +153,7 @@ class TorchBackend(Backend[Staged]):
             manifest, device=str(device), precision=name_of(dtype), max_batch=max_batch
         )
         self._device = device
+        self._take_device()
         spec = manifest.input
         shape = (self.depth, max_batch, spec.height, spec.width, 3)
         self._images = self._host_memory(torch.empty(shape, dtype=torch.uint8))
@@ -137,14 +173,24 @@ class TorchBackend(Backend[Staged]):
         kinds: dict[str, type[TorchBackend]] = {"cpu": TorchCpu, "cuda": TorchCuda}
         kind = kinds[device.type] if cls is TorchBackend else cls
         dtype = find_dtype(place.precision, device)
-        return kind(
-            manifest,
-            load_expected(folder, manifest),
-            device=device,
-            dtype=dtype,
-            max_batch=place.max_batch or DEFAULT_MAX_BATCH[device.type],
-            threads=place.threads,
-        )
+        network = load_expected(folder, manifest)
+        max_batch = place.max_batch or DEFAULT_MAX_BATCH[device.type]
+        try:
+            return within_memory(
+                lambda: kind(
+                    manifest,
+                    network,
+                    device=device,
+                    dtype=dtype,
+                    max_batch=max_batch,
+                    threads=place.threads,
+                )
+            )
+        except OutOfMemory as error:
+            raise SetupError(
+                f"{device} has no memory for {manifest.name}/{manifest.version}: end what else "
+                "uses it, or load fewer models"
+            ) from error
 
     def submit(self, images: Sequence[Pixels]) -> Staged:
         """See :meth:`Backend.submit`."""
@@ -152,7 +198,16 @@ class TorchBackend(Backend[Staged]):
         staged = self._images[turn, : len(images)]
         np.stack(images, out=staged.numpy())
         values = self._values[turn, : len(images)]
-        pending = within_memory(lambda: self._compute(staged, values, turn))
+
+        def compute() -> Staged:
+            with torch.inference_mode():
+                return self._compute(staged, values, turn)
+
+        try:
+            pending = within_memory(compute)
+        except OutOfMemory:
+            self._settle()
+            raise
         self._turn = turn  # only now: after a failure the batch in flight keeps its own
         return pending
 
@@ -161,6 +216,12 @@ class TorchBackend(Backend[Staged]):
         if pending.finished is not None:
             pending.finished.synchronize()
         return np.asarray(pending.values.numpy())
+
+    def _take_device(self) -> None:
+        """Make the device this process's own. Called once, first."""
+
+    def _settle(self) -> None:
+        """Wait until nothing of a batch that failed is under way."""
 
     def _host_memory(self, memory: Tensor) -> Tensor:
         """Memory that the device copies from and to."""
