@@ -50,6 +50,17 @@ def test_wrong_values_name_their_variable(
         Settings.load()
 
 
+@pytest.mark.parametrize("names", ["cuda:0,cuda:1", "GPU-8f0c-11", "MIG-8f0c/1/0", "cpu, cpu"])
+def test_devices_are_named_by_number_or_uuid(names: str) -> None:
+    assert Settings.load(device=names).devices == tuple(n.strip() for n in names.split(","))
+
+
+@pytest.mark.parametrize("names", ["toaster", "cuda:", "cuda:x", "", ",", "auto,cuda:1", "gpu-0"])
+def test_what_names_no_device_is_refused(names: str) -> None:
+    with pytest.raises(ConfigError, match="GSOP_DEVICE"):
+        Settings.load(device=names)
+
+
 def test_fewer_slots_than_fronts_contradict() -> None:
     with pytest.raises(ConfigError, match="GSOP_SLOTS"):
         Settings.load(slots=2, fronts=4)

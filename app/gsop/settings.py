@@ -6,6 +6,8 @@ the fields that say so means "choose for this machine".
 """
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, get_args
 
@@ -145,7 +147,8 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto",
         description="`auto` (CUDA if there is one, else the CPU), `cpu`, `cuda`, or a "
-        "comma-separated list such as `cuda:0,cuda:1`: one engine each.",
+        "comma-separated list such as `cuda:0,cuda:1`: one engine each. Also the UUID of a GPU or "
+        "of a MIG slice, as `nvidia-smi -L` has it.",
     )
     precision: Precision = Field(
         "auto", description="`auto` is bfloat16 on CUDA and float32 on the CPU."
@@ -296,6 +299,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        _check_devices(self.devices)
         if not self.models:
             raise ValueError("GSOP_MODELS names no model")
         if len(set(self.models)) != len(self.models):
@@ -357,6 +361,20 @@ class Settings(BaseSettings):
             return Path.home() / ".cache" / "gsop"
         except RuntimeError:  # a user without a home
             return None
+
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|(GPU|MIG)-[\w/-]+")
+
+
+def _check_devices(names: Sequence[str]) -> None:
+    for name in names:
+        if not _DEVICE.fullmatch(name):
+            raise ValueError(
+                f"GSOP_DEVICE names {name!r}: use auto, cpu, cuda, cuda:N, or a UUID that "
+                "`nvidia-smi -L` shows (GPU-..., MIG-...)"
+            )
+    if not names or ("auto" in names and len(names) > 1):
+        raise ValueError("GSOP_DEVICE names no device, or auto beside others: name each of them")
 
 
 def _read_entries(path: Path) -> list[str]:

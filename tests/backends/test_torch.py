@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from gsop.backends import torch_cpu
+from gsop.backends import torch_cpu, torch_device
 from gsop.backends.base import Backend, Place
 from gsop.backends.torch_cpu import TorchCpu, fitting_threads
 from gsop.backends.torch_device import TorchBackend, find_device, find_dtype
@@ -59,6 +59,17 @@ def test_saturated_gates_stay_inside_of_their_interval(tiny_store: Path) -> None
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="GSOP_DEVICE"):
         find_device(name)
+
+
+def test_auto_is_not_the_cpu_where_a_gpu_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device("auto") == CPU
+    monkeypatch.setattr(torch_device, "why_none", lambda *_: "torch needs driver 580 or newer")
+    with pytest.raises(ConfigError, match="needs driver 580 or newer; or set GSOP_DEVICE=cpu"):
+        find_device("auto")
+    with pytest.raises(ConfigError, match=r"'cuda:1', but 0 CUDA.* needs driver 580 or newer"):
+        find_device("cuda", "cuda:1")
+    assert find_device("cpu") == CPU
 
 
 def test_precision_follows_the_device() -> None:

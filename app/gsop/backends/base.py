@@ -36,11 +36,12 @@ class Place:
     """Where a backend is to compute, and with what.
 
     Attributes:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, of the devices that this process sees.
         precision: that the network computes in.
         max_batch: most images in a batch; 0: what suits the device.
         threads: of a forward on the CPU; 0: what suits the model and the machine.
         cache: folder where what is costly to make may be kept for the next start.
+        name: what the operator calls the device, where this process calls it otherwise.
     """
 
     device: str = "auto"
@@ -48,12 +49,20 @@ class Place:
     max_batch: int = 0
     threads: int = 0
     cache: Path | None = None
+    name: str = ""
 
     @classmethod
-    def of(cls, settings: Settings, device: str) -> Self:
-        """What the settings say of one of their devices."""
+    def of(cls, settings: Settings, name: str, device: str = "") -> Self:
+        """What the settings say of one of their devices.
+
+        Args:
+            settings: the service's.
+            name: one of ``settings.devices``.
+            device: what this process calls it, if it is otherwise.
+        """
         return cls(
-            device=device,
+            device=device or name,
+            name=name,
             precision=settings.precision,
             max_batch=settings.max_batch,
             threads=settings.torch_threads,

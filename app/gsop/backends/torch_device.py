@@ -1,5 +1,6 @@
 """``GSOP_BACKEND=torch``: which device and number type it is, and what they have in common."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from gsop.backends.answering import Answering, load_expected
 from gsop.backends.base import Backend, OutOfMemory, Pixels, Place, Values
+from gsop.backends.gpus import why_none
 from gsop.errors import ConfigError, SetupError
 from gsop.model.resnet import GSoPResNet
 from gsop.settings import Precision
@@ -25,31 +27,49 @@ _CUDA_OUT_OF_MEMORY = 2
 DEFAULT_MAX_BATCH = {"cuda": 64, "cpu": 16}
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, called: str = "") -> torch.device:
     """The device that ``GSOP_DEVICE`` names; ``auto`` is CUDA where there is one, else the CPU.
 
+    Args:
+        name: of a device that this process sees.
+        called: by the operator, if it is otherwise.
+
     Raises:
-        ConfigError: if this machine has no such device.
+        ConfigError: if this machine has no such device; for ``auto``, if it has a GPU that cannot
+            be used: the CPU in its place would be hundreds of times slower, and nobody told.
     """
+    called = called or name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and (reason := _why_no_gpu()) is not None:
+            raise ConfigError(
+                f"GSOP_DEVICE is auto, and this machine has an NVIDIA GPU, but {reason}; or set "
+                "GSOP_DEVICE=cpu, if the CPU is meant"
+            )
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(
-            f"GSOP_DEVICE names {name!r}, which is no device: use auto, cpu, cuda or cuda:N"
+            f"GSOP_DEVICE names {called!r}, which is no device: use auto, cpu, cuda or cuda:N"
         ) from error
     if device.type not in DEFAULT_MAX_BATCH:
-        raise ConfigError(f"GSOP_DEVICE names {name!r}: only the CPU and CUDA devices are served")
+        raise ConfigError(f"GSOP_DEVICE names {called!r}: only the CPU and CUDA devices are served")
     if device.type == "cpu":
         return device
     index = device.index or 0
     if index >= torch.cuda.device_count():
+        reason = _why_no_gpu() or "pass the GPU through (docker run --gpus all)"
         raise ConfigError(
-            f"GSOP_DEVICE names {name!r}, but {torch.cuda.device_count()} CUDA devices are "
-            "visible: pass the GPU through (docker run --gpus all), or set GSOP_DEVICE=cpu"
+            f"GSOP_DEVICE names {called!r}, but {torch.cuda.device_count()} CUDA devices are "
+            f"visible: {reason}, or set GSOP_DEVICE=cpu"
         )
     return torch.device("cuda", index)
+
+
+def _why_no_gpu() -> str | None:
+    if torch.cuda.is_available():
+        return None
+    return why_none(torch.__version__, torch.version.cuda, os.environ)
 
 
 def find_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -137,6 +157,7 @@ class TorchBackend(Backend[Staged]):
         dtype: that the network computes in.
         max_batch: most images in a batch.
         threads: of a forward on the CPU; 0: what suits.
+        called: the device, by the operator, if it is otherwise.
     """
 
     def __init__(
@@ -148,9 +169,10 @@ class TorchBackend(Backend[Staged]):
         dtype: torch.dtype,
         max_batch: int,
         threads: int = 0,
+        called: str = "",
     ) -> None:
         super().__init__(
-            manifest, device=str(device), precision=name_of(dtype), max_batch=max_batch
+            manifest, device=called or str(device), precision=name_of(dtype), max_batch=max_batch
         )
         self._device = device
         self._take_device()
@@ -169,7 +191,7 @@ class TorchBackend(Backend[Staged]):
         from gsop.backends.torch_cpu import TorchCpu
         from gsop.backends.torch_cuda import TorchCuda
 
-        device = find_device(place.device)
+        device = find_device(place.device, place.name)
         kinds: dict[str, type[TorchBackend]] = {"cpu": TorchCpu, "cuda": TorchCuda}
         kind = kinds[device.type] if cls is TorchBackend else cls
         dtype = find_dtype(place.precision, device)
@@ -184,12 +206,13 @@ class TorchBackend(Backend[Staged]):
                     dtype=dtype,
                     max_batch=max_batch,
                     threads=place.threads,
+                    called=device.type if place.name == "auto" else place.name,
                 )
             )
         except OutOfMemory as error:
             raise SetupError(
-                f"{device} has no memory for {manifest.name}/{manifest.version}: end what else "
-                "uses it, or load fewer models"
+                f"{place.name or device} has no memory for {manifest.name}/{manifest.version}: "
+                "end what else uses it, or load fewer models"
             ) from error
 
     def submit(self, images: Sequence[Pixels]) -> Staged:

@@ -1,5 +1,6 @@
 """Inference in this process, without a server: the same decoding, preprocessing and network."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsop.backends.base import Backend, Place
+from gsop.backends.gpus import see_only
 from gsop.backends.registry import find_backend
 from gsop.errors import GSoPError, InvalidImage
 from gsop.images import Pixels, decode
@@ -39,7 +41,8 @@ def open_backend(settings: Settings, manifest: Manifest) -> Backend[Any]:
     Raises:
         SetupError: if the version, the device or the precision is not to be had.
     """
-    place = Place.of(settings, settings.devices[0])
+    name = settings.devices[0]
+    place = Place.of(settings, name, see_only(name, os.environ))
     if not place.threads:
         place = replace(place, threads=cpu_count())  # there are no fronts that need processors
     folder = settings.model_store / manifest.name / manifest.version

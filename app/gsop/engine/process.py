@@ -14,9 +14,11 @@ from gsop.arena.layout import Arena
 from gsop.arena.service import ServiceMemory
 from gsop.arena.states import EngineState
 from gsop.backends.base import Backend, Place, check_answers, warm_up_in_memory
+from gsop.backends.gpus import see_only
 from gsop.backends.registry import find_backend
 from gsop.engine.inbox import Inbox
 from gsop.engine.worker import Worker
+from gsop.errors import SetupError
 from gsop.logs import configure
 from gsop.processes.cage import cage_engine
 from gsop.processes.memory import resident_bytes
@@ -47,18 +49,25 @@ def main(
     settings = arena.deployment.settings
     configure(f"engine {engine}", level=settings.log_level, form=settings.log_format)
     board = EngineBoard(arena, incarnation)
-    let_work_gather()  # before there are threads, for they inherit it
-    backends = _open(arena, engine, board)
-    board.enter(EngineState.WARMING)
-    for backend in backends:
-        warm_up_in_memory(backend)
-        check_answers(backend)
+    try:
+        backends = _open(arena, engine, board)
+        if all(backend.computes_here for backend in backends):
+            let_work_gather()
+        board.enter(EngineState.WARMING)
+        for backend in backends:
+            warm_up_in_memory(backend)
+            check_answers(backend)
+    except SetupError:
+        raise
+    except Exception as error:  # whatever the device raises; it may be well later on
+        reason = str(error).strip().partition("\n")[0]
+        log.error("cannot start on %s: %s", settings.devices[engine], reason, exc_info=True)
+        os._exit(1)
     board.limit_batches(min(backend.max_batch for backend in backends))
     board.use_memory(resident_bytes())
     cage_engine(settings.cage)  # now: a device's driver may start programs until it is set up
     board.enter(EngineState.READY)
-    versions = ", ".join(f"{b.manifest.name}/{b.manifest.version}" for b in backends)
-    log.info("ready: %s on %s", versions, backends[0].device)
+    _tell_ready(backends)
     with Inbox(socket.socket(fileno=listener_fd), socket.socket(fileno=lifeline_fd)) as inbox:
         try:
             Worker(arena, board, backends, inbox, meter).run()
@@ -69,12 +78,20 @@ def main(
     os._exit(0)  # nothing is left to save, and torch takes seconds to take itself down
 
 
+def _tell_ready(backends: Sequence[Backend[Any]]) -> None:
+    versions = ", ".join(f"{b.manifest.name}/{b.manifest.version}" for b in backends)
+    device, hardware = backends[0].device, backends[0].hardware
+    where = f"{device} ({hardware})" if hardware else device
+    log.info("ready: %s on %s, in %s", versions, where, backends[0].precision)
+
+
 def _open(arena: Arena, engine: int, board: EngineBoard) -> Sequence[Backend[Any]]:
     """Read, verify and place every model of the deployment."""
     settings = arena.deployment.settings
     board.enter(EngineState.LOADING)
     kind = find_backend(settings.backend)
-    place = Place.of(settings, settings.devices[engine])
+    name = settings.devices[engine]
+    place = Place.of(settings, name, see_only(name, os.environ))
     backends = [
         kind.open(settings.model_store / manifest.name / manifest.version, manifest, place)
         for manifest in arena.deployment.manifests

@@ -9,7 +9,7 @@ are nearer to their end; but not so readily that other programs of the machine c
 
 
 def let_work_gather(niceness: int = 0) -> None:
-    """Have this process, and the threads that it will start, not interrupt another that is running.
+    """Have this process, its threads and those that it will start, not interrupt who is running.
 
     Linux lets who is woken by a message take the processor from who sent it. Where processors are
     scarce, the processes of a request would take it from each other for every single image; as
@@ -20,7 +20,16 @@ def let_work_gather(niceness: int = 0) -> None:
     Args:
         niceness: added to the process's own (nice(2)).
     """
-    with contextlib.suppress(AttributeError, OSError):  # another system, or one that forbids it
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    for thread in _threads():
+        with contextlib.suppress(AttributeError, OSError):  # another system, or one that forbids it
+            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
     if niceness:
         os.nice(niceness)
+
+
+def _threads() -> list[int]:
+    """This process's threads; 0, the calling one, if they cannot be known."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208  # names alone
+    except OSError:
+        return [0]
