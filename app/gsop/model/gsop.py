@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gsop.model.precision import KeepsFloat32, at_least_float32
+from gsop.model.precision import KeepsFloat32, as_linear, at_least_float32
 
 OUTPUTS_PER_ROW = 4
 """Numbers that the row-wise convolution makes of each row of a covariance (paper, 3.2)."""
@@ -81,8 +81,7 @@ class Excitation(KeepsFloat32):
         """Gate values between 0 and 1, (N, outputs)."""
         with torch.autocast(matrix.device.type, enabled=False):
             summed = self.row_conv(self.row_bn(matrix))  # (N, 4·rows)
-            expanded = self.expand(self.activation(summed)[:, :, None, None])  # (N, outputs, 1, 1)
-            return torch.sigmoid(expanded).flatten(1)
+            return torch.sigmoid(as_linear(self.expand, self.activation(summed)))
 
     def start_at_half(self) -> None:
         """Make every gate value ½, whatever the matrix, until the network is trained."""
@@ -131,8 +130,8 @@ class ArticleExcitation(KeepsFloat32):
         """Gate values between 0 and 1, (N, outputs)."""
         with torch.autocast(matrix.device.type, enabled=False):
             summed = self.row_bn(self.row_conv(matrix))  # (N, 4·rows)
-            expanded = self.expand_bn(self.expand(summed[:, :, None, None]))  # (N, outputs, 1, 1)
-            return torch.sigmoid(expanded).flatten(1)
+            expanded = as_linear(self.expand, summed)[:, :, None, None]
+            return torch.sigmoid(self.expand_bn(expanded)).flatten(1)
 
     def start_at_half(self) -> None:
         """Make every gate value ½, whatever the matrix, until the network is trained."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from gsop.model.config import GSoPResNetConfig, Head
 from gsop.model.gsop import covariance
 from gsop.model.isqrt import matrix_sqrt
-from gsop.model.precision import KeepsFloat32, at_least_float32
+from gsop.model.precision import KeepsFloat32, at_least_float32, mean_of_map
 
 
 class Classifier(KeepsFloat32, nn.Linear):
@@ -33,7 +33,7 @@ class GAPHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
         """Logits (N, num_classes)."""
-        logits: Tensor = self.fc(at_least_float32(x).mean((2, 3)))
+        logits: Tensor = self.fc(mean_of_map(x))
         return logits
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gsop.model.precision import KeepsFloat32, at_least_float32
+from gsop.model.precision import KeepsFloat32, as_linear, mean_of_map
 
 REDUCTION = 16
 """Channels for each hidden number (the article's choice, its section 6.1)."""
@@ -38,9 +38,8 @@ class SEGate(KeepsFloat32):
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
         """The gate (N, C), in float32 at least."""
         with torch.autocast(x.device.type, enabled=False):
-            means = at_least_float32(x).mean((2, 3), keepdim=True)  # (N, C, 1, 1)
-            hidden = F.relu(self.squeeze(means))  # (N, C/16, 1, 1)
-            return torch.sigmoid(self.expand(hidden)).flatten(1)
+            hidden = F.relu(as_linear(self.squeeze, mean_of_map(x)))  # (N, C/16)
+            return torch.sigmoid(as_linear(self.expand, hidden))
 
     def start_at_half(self) -> None:
         """Make every gate value ½, whatever the image, until the network is trained."""
