@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple, Self, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gsop.cuda_options import CudaOptions
 from gsop.errors import ConfigError
 from gsop.keys import ApiKey
 
@@ -165,6 +166,12 @@ class Settings(BaseSettings):
         description="Folder where `GSOP_BACKEND=openvino` keeps what it has translated, for the "
         "next start. `auto`: `gsop` in `XDG_CACHE_HOME` or `~/.cache`; empty: nothing is kept.",
     )
+    cuda_options: str = Field(
+        "",
+        description="Ways to compute on CUDA that are to be measured first, comma-separated "
+        "`name=value` "
+        "([the list](docs/performance.md#on-a-cuda-device)). Empty: the plain ways.",
+    )
     max_batch: int = Field(
         0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."
     )
@@ -300,6 +307,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _check_devices(self.devices)
+        try:
+            CudaOptions.parse(self.cuda_options)
+        except ValueError as error:
+            raise ValueError(f"GSOP_CUDA_OPTIONS: {error}") from None
         if not self.models:
             raise ValueError("GSOP_MODELS names no model")
         if len(set(self.models)) != len(self.models):
@@ -333,6 +344,11 @@ class Settings(BaseSettings):
     def devices(self) -> tuple[str, ...]:
         """One entry an engine."""
         return tuple(part.strip() for part in self.device.split(",") if part.strip())
+
+    @property
+    def cuda(self) -> CudaOptions:
+        """How CUDA devices compute."""
+        return CudaOptions.parse(self.cuda_options)
 
     @property
     def front_count(self) -> int:

@@ -61,14 +61,14 @@ class Seen(NullBackend):
 class Service:
     """A front's hand on the slots, and an engine that runs in a thread."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, kind: type[Seen] = Seen) -> None:
         self.arena = arena
         self.memory = ServiceMemory.create(ServicePlan(settings=arena.deployment.settings))
         SeatBoard(arena)
         self.board = Board(arena)
         self.slots = FrontSlots(Arena.attach(arena.fd, Role("front")))
         place = Place(max_batch=4)
-        self.backend = Seen.open(Path(), MANIFEST, place)
+        self.backend = kind.open(Path(), MANIFEST, place)
         self.decoder = Decoder()
 
     def ask(self, value: int, *, id_: str = "an id", deadline: int = FAR) -> tuple[Slot, int]:
@@ -119,19 +119,25 @@ class Service:
             assert not thread.is_alive(), "it leaves with its lifeline"
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
-    settings = Settings.load(models="tiny", slots=4, fronts=1, device="cpu", attention_records=2)
+@contextmanager
+def made_service(kind: type[Seen] = Seen, **settings: object) -> Iterator[Service]:
+    chosen = {"models": "tiny", "slots": 4, "fronts": 1, "device": "cpu", "attention_records": 2}
     deployment = Deployment(
-        settings=settings,
+        settings=Settings.load(**chosen | settings),
         manifests=(MANIFEST,),
         address=address_prefix(f"worker-{time.monotonic_ns()}", "."),
     )
     arena = Arena.create(deployment)
-    made = Service(arena)
+    made = Service(arena, kind)
     yield made
     made.memory.close()
     arena.close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with made_service() as made:
+        yield made
 
 
 def test_an_answer_is_handed_out_and_remembered_under_its_id(service: Service) -> None:

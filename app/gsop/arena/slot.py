@@ -259,6 +259,10 @@ class EngineSlots:
         answer["batch"][at] = len(numbers)
         return np.asarray(finite)
 
+    def answered(self, numbers: Sequence[int], width: int) -> npt.NDArray[np.float32]:
+        """The answers ``(N, width)`` that :meth:`answer` wrote last of these; a copy."""
+        return np.asarray(self._outputs[np.array(numbers), :width])
+
     def refuse(self, number: int, outcome: Outcome) -> None:
         """Write that there is no answer, and why; to be concluded afterwards."""
         self._answer["outcome"][number] = outcome

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gsop.arena.messages import Decoder, Message, is_own
+from gsop.engine.bell import Bell
 from gsop.processes.lifeline import receive_handed
 
 log = logging.getLogger("gsop.engine")
@@ -88,6 +89,10 @@ class Inbox:
                 key.data.connection.close()
         self._selector.close()
 
+    def watch(self, bell: Bell) -> None:
+        """Have :meth:`receive` return when ``bell`` rings, too."""
+        self._selector.register(bell, selectors.EVENT_READ)
+
     def receive(self, seconds: float) -> list[Received | Handed] | None:
         """All that has arrived, after at most ``seconds``; ``None`` once the lifeline has ended."""
         received: list[Received | Handed] = []
@@ -101,7 +106,9 @@ class Inbox:
             if key.fileobj is self._listener:
                 self._accept()
                 continue
-            peer: Peer = key.data
+            if not isinstance(key.data, Peer):
+                continue  # the bell, which whoever asked for it takes notice of
+            peer = key.data
             try:
                 if mask & selectors.EVENT_WRITE and peer.flush():
                     self._selector.modify(peer.connection, selectors.EVENT_READ, peer)

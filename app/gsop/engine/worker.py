@@ -5,6 +5,10 @@ One thread, no polling::
     inbox ──▶ scheduler ──▶ backend ──▶ slots, messages ──▶ records, statistics
           (asked when the device is free)
 
+Where the device computes by itself and can have several batches, the loop does not wait for it: a
+bell tells when it is done, and what comes meanwhile is launched at once. The books of a batch, its
+records and statistics, are kept when the next one is under way; who asks for them finds them.
+
 An exception out of the backend ends the process: after an error of a device nothing that it says
 can be trusted. The supervisor starts a successor, and the fronts send again what they wait for.
 """
@@ -13,16 +17,17 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gsop.arena.board import EngineBoard
 from gsop.arena.counters import Meter
 from gsop.arena.families import BATCH_SIZE, SKIPPED
 from gsop.arena.layout import Arena
 from gsop.arena.messages import Kind, encode, encode_payload, pack_reply
-from gsop.arena.slot import EngineSlots
+from gsop.arena.slot import EngineSlots, Remembered
 from gsop.arena.states import Outcome
 from gsop.backends.base import Backend, OutOfMemory
+from gsop.engine.bell import Bell
 from gsop.engine.inbox import Handed, Inbox, Peer, Received
 from gsop.engine.scheduler import Batch, Job, Scheduler
 from gsop.gates import handover
@@ -33,6 +38,14 @@ log = logging.getLogger("gsop.engine")
 
 IDLE_SECONDS = 1.0
 """An idle engine shows that it lives this often."""
+
+
+class _Entry(NamedTuple):
+    """What the books are kept of: a batch, its requests, and which of them are remembered."""
+
+    batch: Batch[Peer]
+    asked: Remembered
+    kept: list[int]
 
 
 class Worker:
@@ -62,41 +75,60 @@ class Worker:
             target_seconds=settings.target_latency_ms / 1000,
         )
         self._pending: dict[Batch[Peer], Any] = {}
+        launches_ahead = settings.cuda.launch == "ahead" and all(b.depth > 1 for b in backends)
+        self._bell = Bell() if launches_ahead else None
+        self._rung = 0
+        self._open: list[_Entry] = []
         self.memories = [
             GateMemory(backend.manifest.answer, settings.attention_records) for backend in backends
         ]
 
     def run(self) -> None:
         """Serve until the lifeline ends."""
-        while (received := self._inbox.receive(self._patience)) is not None:
-            for one in received:
-                if isinstance(one, Handed):
-                    self._take_over(one)
-                else:
-                    self.take(one)
-            self._board.show_life()
-            self.work()
+        if self._bell is not None:
+            self._inbox.watch(self._bell)
+        try:
+            while (received := self._inbox.receive(self._patience)) is not None:
+                for one in received:
+                    if isinstance(one, Handed):
+                        self._take_over(one)
+                    else:
+                        self.take(one)
+                self._board.show_life()
+                self.work()
+        finally:
+            if self._bell is not None:
+                self._bell.close()
 
     @property
     def _patience(self) -> float:
-        return IDLE_SECONDS if self._scheduler.is_idle else 0.0
+        if self._bell is None:
+            return IDLE_SECONDS if self._scheduler.is_idle else 0.0
+        # Whatever is launched rings, and what waits is launched when that has rung.
+        return 0.0 if self._open or self._rung else IDLE_SECONDS
 
     def work(self) -> None:
         """Give the device what it can take, and hand out what it is done with first."""
         while self._launch_next():
             pass
-        if self._scheduler.oldest is not None:
-            self._finish(self._scheduler.oldest)
+        self._keep_books()
+        if self._bell is not None:
+            self._rung += self._bell.rings()
+        oldest = self._scheduler.oldest
+        if oldest is not None and (self._bell is None or self._rung):
+            self._finish(oldest)
 
     def take(self, received: Received) -> None:
         """Answer a question, or have a slot wait for the device."""
         peer, message = received
         if message.kind == Kind.QUERY:
+            self._keep_books()  # who asks finds all that was answered before
             meta, values = answer(self.memories, message.payload)
             reply = encode_payload(Kind.REPLY, message.ticket, pack_reply(meta, values))
             self._inbox.send(peer, reply)
             return
         if message.kind == Kind.HANDOVER:
+            self._keep_books()
             remembered = handover.write(self._by_version)
             self._inbox.send(peer, encode_payload(Kind.REPLY, message.ticket, remembered))
             return
@@ -149,6 +181,9 @@ class Worker:
             fits = True
         if not fits:
             self._did_not_fit(batch)
+        elif self._bell is not None:
+            backend, pending = self._backends[batch.model], self._pending[batch]
+            self._bell.ring_after(lambda: backend.wait(pending))
         return True
 
     def _did_not_fit(self, batch: Batch[Peer]) -> None:
@@ -170,6 +205,7 @@ class Worker:
 
     def _finish(self, batch: Batch[Peer]) -> None:
         """Wait for the device, hand out a batch's answers, and only then keep the books."""
+        self._rung = max(0, self._rung - 1)
         jobs = batch.jobs
         values = self._backends[batch.model].result(self._pending.pop(batch))
         if len(values) != len(jobs):
@@ -181,17 +217,25 @@ class Worker:
         self._conclude(jobs)
         self._scheduler.finished(batch, finished)
         self._show_business()
-        times = self._scheduler.times[batch.model]
-        self._board.expect(fixed_seconds=times.fixed, image_seconds=times.image)
-        self._meter.observe(BATCH_SIZE, len(jobs))
         kept = (finite & asked.held).nonzero()[0].tolist()
-        if kept:
-            self.memories[batch.model].add(
-                [asked.ids[i] for i in kept],
-                [asked.top_k[i] for i in kept],
-                values[kept],
-                [asked.callers[i] for i in kept],
-            )
+        self._open.append(_Entry(batch, asked, kept))
+        if self._bell is None:
+            self._keep_books()
+
+    def _keep_books(self) -> None:
+        """Remember what was answered last: nothing is finished since, so it lies in the slots."""
+        entries, self._open = self._open, []
+        for batch, asked, kept in entries:
+            times, memory = self._scheduler.times[batch.model], self.memories[batch.model]
+            self._board.expect(fixed_seconds=times.fixed, image_seconds=times.image)
+            self._meter.observe(BATCH_SIZE, len(batch.jobs))
+            if kept:
+                memory.add(
+                    [asked.ids[i] for i in kept],
+                    [asked.top_k[i] for i in kept],
+                    self._slots.answered([batch.jobs[i].slot for i in kept], memory.layout.width),
+                    [asked.callers[i] for i in kept],
+                )
 
     def _refuse(self, job: Job[Peer], outcome: Outcome) -> None:
         self._slots.refuse(job.slot, outcome)
