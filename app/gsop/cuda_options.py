@@ -11,15 +11,31 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class CudaOptions(BaseModel):
-    """The switches. ``CudaOptions.parse("launch=after")`` sets one of them.
+    """The switches. ``CudaOptions.parse("convolutions=fused, sizes=fine")`` sets two of them.
 
     Attributes:
+        convolutions: ``plain``, each with passes of their own for bias, ReLU and sum; ``fused``,
+            by cuDNN's calls that do these at once; ``compiled``, by torch's compiler.
+        residuals: the gated branch and the shortcut as ``plain`` operators, or in one kernel,
+            ``fused`` (Triton).
+        covariance: of ``centred`` features in float32, or as ``products`` of half-precision
+            features, summed up in float32, less that of the means.
+        positions: the first stage's gate rectifies all positions and has its convolution skip every
+            second (``strided``), or rectifies no more than it takes (``sliced``).
+        sizes: of the batches that graphs are recorded for: ``powers`` of two, or ``fine`` steps.
+        search: ``heuristic``, cuDNN's choice of an algorithm; ``measured``, its search at warm-up.
         launch: the next batch ``ahead`` of the last one's books, and as soon as it is there; or
             ``after`` them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    convolutions: Literal["plain", "fused", "compiled"] = "plain"
+    residuals: Literal["plain", "fused"] = "plain"
+    covariance: Literal["centred", "products"] = "centred"
+    positions: Literal["strided", "sliced"] = "strided"
+    sizes: Literal["powers", "fine"] = "powers"
+    search: Literal["heuristic", "measured"] = "heuristic"
     launch: Literal["ahead", "after"] = "ahead"
 
     @classmethod

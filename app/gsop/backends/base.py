@@ -7,13 +7,14 @@ most :attr:`Backend.depth` of them unfinished. :mod:`gsop.backends.null` is a co
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from gsop.cuda_options import CudaOptions
 from gsop.errors import SetupError
 from gsop.settings import Precision, Settings
 from gsop.store.manifest import Manifest
@@ -42,6 +43,7 @@ class Place:
         threads: of a forward on the CPU; 0: what suits the model and the machine.
         cache: folder where what is costly to make may be kept for the next start.
         name: what the operator calls the device, where this process calls it otherwise.
+        cuda: how it is to compute, if it is a CUDA device.
     """
 
     device: str = "auto"
@@ -50,6 +52,7 @@ class Place:
     threads: int = 0
     cache: Path | None = None
     name: str = ""
+    cuda: CudaOptions = field(default_factory=CudaOptions)
 
     @classmethod
     def of(cls, settings: Settings, name: str, device: str = "") -> Self:
@@ -67,6 +70,7 @@ class Place:
             max_batch=settings.max_batch,
             threads=settings.torch_threads,
             cache=settings.cache_folder,
+            cuda=settings.cuda,
         )
 
 

@@ -1,9 +1,13 @@
 """torch on a CUDA device: two batches in flight, a graph for each size of batch."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gsop.backends.base import buckets
+from gsop.backends.fusing import fuse
 from gsop.backends.graphs import Graphs
 from gsop.backends.torch_device import Staged, TorchBackend, within_memory
 from gsop.model.resnet import GSoPResNet
@@ -19,17 +23,21 @@ class TorchCuda(TorchBackend):
 
     depth = 2
     computes_here = False
+    _compiler = "inductor"
 
     def _take_device(self) -> None:
         torch.cuda.set_device(self._device)  # before anything opens a context on another one
         compute_exactly()
+        torch.backends.cudnn.benchmark = self._options.search == "measured"
         self.hardware = torch.cuda.get_device_name(self._device)
 
     def _host_memory(self, memory: Tensor) -> Tensor:
         return memory.pin_memory()
 
     def _prepare(self, network: GSoPResNet, dtype: torch.dtype, threads: int) -> None:
-        self._model = self._answering(network, dtype)
+        model = self._answering(network, dtype)
+        fuse(model, self._options, self._gated_sum)
+        self._model = self._compiled(model) if self._options.convolutions == "compiled" else model
         self._graphs: Graphs | None = None
         self._arrived = torch.empty_like(self._images, device=self._device)
         self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -50,6 +58,21 @@ class TorchCuda(TorchBackend):
             finished.record(compute)
             return Staged(values, finished)
 
+    def _compiled(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        """What torch's compiler makes of it: anew for each size of batch, at warm-up."""
+        most: Any = torch._dynamo.config
+        most.recompile_limit = max(most.recompile_limit, self.max_batch)
+        compiled: Callable[[Tensor], Tensor] = torch.compile(
+            model, backend=self._compiler, fullgraph=True, dynamic=False
+        )
+        return compiled
+
+    @staticmethod
+    def _gated_sum(b: Tensor, gate: Tensor, shortcut: Tensor) -> Tensor:
+        from gsop.backends.kernels import gated_sum  # it brings Triton, which few need
+
+        return gated_sum(b, gate, shortcut)
+
     def _settle(self) -> None:
         # What was copied of the batch that failed may still be under way, from and to the buffers
         # that the next one takes.
@@ -69,7 +92,8 @@ class TorchCuda(TorchBackend):
     @torch.inference_mode()
     def _record(self) -> Graphs:
         images = torch.zeros_like(self._arrived[0, : self.max_batch])
-        return Graphs(self._model, images, buckets(self.max_batch))
+        sizes = fine_sizes if self._options.sizes == "fine" else buckets
+        return Graphs(self._model, images, sizes(self.max_batch))
 
     def shrink(self, most: int) -> None:
         """See :meth:`Backend.shrink`."""
@@ -77,6 +101,12 @@ class TorchCuda(TorchBackend):
         if self._graphs is not None:
             self._graphs.forget_above(most)
         torch.cuda.empty_cache()
+
+
+def fine_sizes(max_batch: int) -> list[int]:
+    """Sizes that waste little, ascending: 1, 2, 4, in steps of 4 to 16, and of 8 above."""
+    sizes = {1, 2, *range(4, 17, 4), *range(24, max_batch, 8)}
+    return [*sorted(size for size in sizes if size < max_batch), max_batch]
 
 
 def compute_exactly() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from gsop.backends.answering import Answering, load_expected
 from gsop.backends.base import Backend, OutOfMemory, Pixels, Place, Values
 from gsop.backends.gpus import why_none
+from gsop.cuda_options import CudaOptions
 from gsop.errors import ConfigError, SetupError
 from gsop.model.resnet import GSoPResNet
 from gsop.settings import Precision
@@ -158,6 +159,7 @@ class TorchBackend(Backend[Staged]):
         max_batch: most images in a batch.
         threads: of a forward on the CPU; 0: what suits.
         called: the device, by the operator, if it is otherwise.
+        cuda: how it computes, if it is a CUDA device.
     """
 
     def __init__(
@@ -170,11 +172,13 @@ class TorchBackend(Backend[Staged]):
         max_batch: int,
         threads: int = 0,
         called: str = "",
+        cuda: CudaOptions | None = None,
     ) -> None:
         super().__init__(
             manifest, device=called or str(device), precision=name_of(dtype), max_batch=max_batch
         )
         self._device = device
+        self._options = cuda or CudaOptions()
         self._take_device()
         spec = manifest.input
         shape = (self.depth, max_batch, spec.height, spec.width, 3)
@@ -207,6 +211,7 @@ class TorchBackend(Backend[Staged]):
                     max_batch=max_batch,
                     threads=place.threads,
                     called=device.type if place.name == "auto" else place.name,
+                    cuda=place.cuda,
                 )
             )
         except OutOfMemory as error:
