@@ -32,6 +32,7 @@ TORCH = (
     "gsop.train",
     "gsop.store.store",
     "gsop.backends.answering",
+    "gsop.backends.device_tally",
     "gsop.backends.fusing",
     "gsop.backends.graphs",
     "gsop.backends.kernels",

@@ -26,6 +26,7 @@ class CudaOptions(BaseModel):
         search: ``heuristic``, cuDNN's choice of an algorithm; ``measured``, its search at warm-up.
         launch: the next batch ``ahead`` of the last one's books, and as soon as it is there; or
             ``after`` them.
+        sums: of the gates' statistics on the ``host`` or on the ``device``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +38,7 @@ class CudaOptions(BaseModel):
     sizes: Literal["powers", "fine"] = "powers"
     search: Literal["heuristic", "measured"] = "heuristic"
     launch: Literal["ahead", "after"] = "ahead"
+    sums: Literal["host", "device"] = "host"
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -52,6 +52,7 @@ WAYS = (
     "residuals=fused",
     "sizes=fine",
     "search=measured",
+    "sums=device",
     "convolutions=fused,residuals=fused,covariance=products,positions=sliced,sizes=fine",
 )
 

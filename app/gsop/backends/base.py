@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gsop.cuda_options import CudaOptions
 from gsop.errors import SetupError
+from gsop.gates.tally import ClassTally, HostTally
 from gsop.settings import Precision, Settings
 from gsop.store.manifest import Manifest
 
@@ -145,6 +146,10 @@ class Backend(ABC, Generic[Pending]):
         image = np.zeros((spec.height, spec.width, 3), np.uint8)
         for size in reversed(buckets(self.max_batch)):  # the largest first: memory is reserved once
             self.result(self.submit([image] * size))
+
+    def tally(self) -> ClassTally:
+        """Where the gates' statistics are summed up: in the host's memory, if nothing is better."""
+        return HostTally(self.manifest.answer.gate_size)
 
     def shrink(self, most: int) -> None:
         """From now on batches have at most so many images; give back what larger ones needed."""

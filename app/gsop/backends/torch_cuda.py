@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from gsop.backends.base import buckets
+from gsop.backends.device_tally import DeviceTally
 from gsop.backends.fusing import fuse
 from gsop.backends.graphs import Graphs
 from gsop.backends.torch_device import Staged, TorchBackend, within_memory
+from gsop.gates.tally import ClassTally
 from gsop.model.resnet import GSoPResNet
 
 
@@ -39,6 +41,10 @@ class TorchCuda(TorchBackend):
         fuse(model, self._options, self._gated_sum)
         self._model = self._compiled(model) if self._options.convolutions == "compiled" else model
         self._graphs: Graphs | None = None
+        self._tally: ClassTally | None = None
+        if self._options.sums == "device":
+            layout = self.manifest.answer
+            self._tally = DeviceTally(layout.classes, layout.gate_size, self._device)
         self._arrived = torch.empty_like(self._images, device=self._device)
         self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
@@ -72,6 +78,10 @@ class TorchCuda(TorchBackend):
         from gsop.backends.kernels import gated_sum  # it brings Triton, which few need
 
         return gated_sum(b, gate, shortcut)
+
+    def tally(self) -> ClassTally:
+        """See :meth:`Backend.tally`."""
+        return super().tally() if self._tally is None else self._tally
 
     def _settle(self) -> None:
         # What was copied of the batch that failed may still be under way, from and to the buffers

@@ -80,7 +80,8 @@ class Worker:
         self._rung = 0
         self._open: list[_Entry] = []
         self.memories = [
-            GateMemory(backend.manifest.answer, settings.attention_records) for backend in backends
+            GateMemory(b.manifest.answer, settings.attention_records, tally=b.tally())
+            for b in backends
         ]
 
     def run(self) -> None:

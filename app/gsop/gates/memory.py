@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gsop.gates.answers import AnswerLayout
 from gsop.gates.statistics import GateStatistics
+from gsop.gates.tally import ClassTally, Groups, HostTally
 
 BLOCK = 64
 """Records that are counted together."""
@@ -43,16 +44,17 @@ class GateMemory:
         layout: of the answers.
         capacity: records kept; the next one displaces the oldest.
         since: Unix time from which on the statistics count.
+        tally: of the classes; in the host's memory, if none is given.
     """
 
     layout: AnswerLayout
     capacity: int
     since: float = field(default_factory=time.time)
+    tally: ClassTally | None = None
 
     def __post_init__(self) -> None:
-        self._total = self._nothing()
-        self._by_class: dict[int, GateStatistics] = {}
-        self._by_caller: dict[int, GateStatistics] = {}
+        self._by_class: ClassTally = self.tally or HostTally(self.layout.gate_size)
+        self._by_caller = Groups(self.layout.gate_size)
         self._values = np.zeros((self.capacity, self.layout.width), np.float32)
         self._times = np.zeros(self.capacity)
         self._top_k = np.zeros(self.capacity, np.int64)
@@ -98,11 +100,8 @@ class GateMemory:
             return
         values, callers = self._values[places], self._callers[places]
         gates, winners = self.layout.gate_values(values), self.layout.winners(values)
-        self._total.add(gates)
-        for groups, keys in ((self._by_class, winners), (self._by_caller, callers)):
-            for key in np.unique(keys).tolist():
-                statistics = groups.setdefault(key, self._nothing())
-                statistics.add(gates[keys == key])
+        self._by_class.add(gates, winners)
+        self._by_caller.count(gates, callers)
 
     def _nothing(self) -> GateStatistics:
         return GateStatistics.empty(self.layout.gate_size)
@@ -116,8 +115,8 @@ class GateMemory:
         if caller is not None:
             return self._by_caller.get(caller) or self._nothing()
         if class_id is None:
-            return self._total
-        return self._by_class.get(class_id) or self._nothing()
+            return self._by_class.total()
+        return self._by_class.of(class_id) or self._nothing()
 
     def record(self, id_: str, caller: int | None = None) -> Record | None:
         """The prediction with that id, if it is still kept (and ``caller``'s, if one is given)."""
@@ -137,12 +136,13 @@ class GateMemory:
         """All that is remembered, oldest record first: values for JSON, and arrays."""
         self._count()
         places = self._kept()
-        classes, callers = sorted(self._by_class), sorted(self._by_caller)
-        groups = [self._by_class[key] for key in classes]
+        classes, callers = list(self._by_class.classes()), sorted(self._by_caller)
+        total = self._by_class.total()
+        groups = [self._by_class.of(key) or self._nothing() for key in classes]
         groups += [self._by_caller[key] for key in callers]
         meta = {
             "since": self.since,
-            "samples": [self._total.samples, *(group.samples for group in groups)],
+            "samples": [total.samples, *(group.samples for group in groups)],
             "classes": classes,
             "callers": callers,
         }
@@ -152,7 +152,7 @@ class GateMemory:
             "times": self._times[places],
             "top_k": self._top_k[places],
             "owners": self._callers[places],
-            "sums": np.stack([self._total.sums, *(group.sums for group in groups)]),
+            "sums": np.stack([total.sums, *(group.sums for group in groups)]),
         }
         return meta, arrays
 
@@ -174,11 +174,11 @@ class GateMemory:
             GateStatistics(samples, sums)
             for samples, sums in zip(meta["samples"], arrays["sums"], strict=True)
         ]
-        self._total.merge(found[0])
-        groups = [(self._by_class, key) for key in meta["classes"]]
-        groups += [(self._by_caller, key) for key in meta["callers"]]
-        for (group, key), statistics in zip(groups, found[1:], strict=True):
-            group.setdefault(key, self._nothing()).merge(statistics)
+        counted = iter(found[1:])  # before them is the total, which the classes make up
+        for key in meta["classes"]:
+            self._by_class.merge(key, next(counted))
+        for key in meta["callers"]:
+            self._by_caller[key].merge(next(counted))
 
     def _kept(self) -> npt.NDArray[np.intp]:
         """Where the records lie, oldest first."""
