@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from gsop.model.resnet import GSoPOutput
+from gsop.train import evaluate
 from gsop.train.data.loader import Part
 from gsop.train.evaluate import normalise
 from gsop.train.fabric import make_fabric
 from gsop.train.recipe import OptimizerSpec, Recipe
 from gsop.train.step import loss_of, take_step, update_average
 from gsop.train.watch import Meter
+from tests.emulated_cuda import Machine, emulated
 
 
 class OneLayer(nn.Module):
@@ -115,3 +117,28 @@ def test_the_average_forgets_the_random_weights_and_then_moves_slowly(
     assert average.running_mean.tolist() == pytest.approx([0.1 * (1 - stays)] * 2)
     assert average.num_batches_tracked == 1  # counted, not averaged
     assert model.weight.tolist() == [3, 3]
+
+
+def test_no_step_sends_the_device_what_it_has(recipe: Recipe) -> None:
+    """Numbers that are sent anew make the host wait for the device, each step."""
+    with emulated(Machine(devices=1)) as machine:
+        pixels = torch.zeros(2, 4, 4, 3, dtype=torch.uint8, device="cuda")
+        normalise(pixels, recipe.input)
+        machine.waits.clear()
+        normalise(pixels, recipe.input)
+        assert machine.waits == []
+    evaluate._constants.cache_clear()  # that device is gone
+
+
+def test_gradients_that_are_not_finite_show_in_the_loss(recipe: Recipe) -> None:
+    """And the step raises nothing by itself: to know it at once would wait for the device."""
+    optimizer = recipe.optimizer.model_copy(update={"clip": 1.0})
+    recipe = recipe.model_copy(update={"optimizer": optimizer})
+    fabric, model = make_fabric(recipe, "cpu"), OneLayer()
+    network, sgd = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.5))
+    meter = Meter.at_zero(torch.device("cpu"))
+    take_step(fabric, recipe, network, sgd, batch_of((12,)), meter)
+    assert math.isfinite(float(meter.loss))
+    model.layer.weight.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    take_step(fabric, recipe, network, sgd, batch_of((12,)), meter)
+    assert math.isnan(float(meter.loss))

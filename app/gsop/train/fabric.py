@@ -34,6 +34,8 @@ def make_fabric(recipe: Recipe, device: str) -> Fabric:
     bfloat16 = recipe.precision == "bfloat16" or (
         recipe.precision == "auto" and found.type == "cuda"
     )
+    if found.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # all steps are of one size: its search pays
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells the precision
     fabric = Fabric(
         accelerator=found.type,

@@ -38,7 +38,15 @@ from gsop.train.signals import noted_signals
 from gsop.train.state import State, begin
 from gsop.train.step import take_step, update_average
 from gsop.train.timetable import Timetable
-from gsop.train.watch import Meter, check_finite, columns, make_row, note_broken, score_held_out
+from gsop.train.watch import (
+    Meter,
+    check_everywhere,
+    check_finite,
+    columns,
+    make_row,
+    note_broken,
+    score_held_out,
+)
 
 
 class Stopped(Exception):
@@ -145,6 +153,7 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
             _write_row(setup, state, log, gates, rate, score)
         stop = _signal_of_all(setup, state.step, asked)
         if stop or timetable.saves(state.step):
+            check_everywhere(fabric, state.meter, state.step)  # or the others would wait for ever
             state.save(fabric, setup.run.checkpoints, log.say)
         if stop and not timetable.is_last(state.step):
             raise Stopped(stop, state.step)

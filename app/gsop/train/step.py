@@ -51,7 +51,12 @@ def take_step(
             fabric.backward(loss / len(batch))
         meter.add(loss, output.logits, labels)
     if recipe.optimizer.clip is not None:
-        fabric.clip_gradients(network, optimizer, max_norm=recipe.optimizer.clip)
+        # Whether they are finite is asked for with the loss: here it would wait for the device.
+        norm = fabric.clip_gradients(
+            network, optimizer, max_norm=recipe.optimizer.clip, error_if_nonfinite=False
+        )
+        assert norm is not None  # noqa: S101  # it bounds by norm
+        meter.note_gradients(norm)
     optimizer.step()
     return {name: gate.detach() for name, gate in output.gates.items()}
 
@@ -81,9 +86,11 @@ def update_average(average: nn.Module, model: nn.Module, *, decay: float, step: 
         step: steps done, this one included.
     """
     decay = min(decay, step / (9 + step))
-    pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
+    pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    if floats:  # together: on a GPU each by itself is a kernel that is over before it is launched
+        means, currents = zip(*floats, strict=True)
+        torch._foreach_lerp_(means, currents, 1 - decay)
     for mean, current in pairs:
-        if mean.is_floating_point():
-            mean.lerp_(current, 1 - decay)
-        else:
+        if not mean.is_floating_point():
             mean.copy_(current)

@@ -74,6 +74,10 @@ class Meter:
         self.images += len(labels)
         self.parts += 1
 
+    def note_gradients(self, norm: Tensor) -> None:
+        """Have a norm that is not finite show in the loss, which then is no number either."""
+        self.loss += 0 * norm.detach()
+
     def read(self, fabric: Fabric) -> Seen:
         """What all processes' meters come to together."""
         images = sum_of_all(fabric, self.images)
@@ -128,6 +132,15 @@ def check_finite(loss: float, step: int) -> None:
             "(--set optimizer.learning_rate=...), or bound the gradients "
             "(--set optimizer.clip=1)"
         )
+
+
+def check_everywhere(fabric: Fabric, meter: Meter, step: int) -> None:
+    """:func:`check_finite` of what all processes have seen, called by all of them at one place.
+
+    Raises:
+        SetupError: in each of them, if it is one's: none is left waiting for another.
+    """
+    check_finite(sum_of_all(fabric, float(meter.loss)), step)
 
 
 # ── rows of the log ──────────────────────────────────────────────────────────────────────────────
