@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from deploy.chroot_build import instructions
+from gsop.backends.gpus import NEEDED_DRIVERS
 from tests.support import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -77,3 +78,39 @@ def test_kubernetes_gives_no_rights() -> None:
     settings = {entry["name"]: entry["value"] for entry in container["env"]}
     drain = float(settings["GSOP_DRAIN_DELAY_SECONDS"]) + float(settings["GSOP_DRAIN_SECONDS"])
     assert pod["terminationGracePeriodSeconds"] > drain
+
+
+def test_compose_with_a_gpu_asks_for_one_and_for_no_other_right() -> None:
+    (service,) = yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())["services"].values()
+    assert service["environment"]["GSOP_DEVICE"] == "cuda"
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    plain = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["gsop"]
+    limits = {"environment", "deploy", "mem_limit", "pids_limit"}
+    assert service.keys() <= limits
+    assert service["pids_limit"] > plain["pids_limit"]
+
+
+def test_kubernetes_with_a_gpu_asks_for_one_and_for_memory_that_suffices() -> None:
+    applied = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
+    assert applied["resources"] == ["kubernetes.yaml"]
+    (patch,) = applied["patches"]
+    changed = yaml.safe_load((DEPLOY / patch["path"]).read_text())
+    whole, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    assert changed["metadata"] == whole["metadata"]
+    (container,) = changed["spec"]["template"]["spec"]["containers"]
+    assert container["name"] == whole["spec"]["template"]["spec"]["containers"][0]["name"]
+    assert container.keys() == {"name", "env", "resources"}
+    assert {"name": "GSOP_DEVICE", "value": "cuda"} in container["env"]
+    assert container["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": 1}
+
+
+def test_documents_name_the_driver_that_the_pinned_torch_needs() -> None:
+    (pin,) = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line.startswith("nvidia-cuda-runtime")
+    ]
+    driver = NEEDED_DRIVERS[int(pin.partition("==")[2].partition(".")[0])]
+    for path in ("README.md", "deploy/compose.gpu.yaml", "deploy/kubernetes.gpu.yaml"):
+        assert f"{driver} or newer" in (ROOT / path).read_text(), path
