@@ -8,7 +8,7 @@ PEERS := gsop gsop-2 mosec-stages mosec-one litserve litserve-2 ray ray-2 fastap
 	pytriton pytriton-1ms
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train wheel clean
+.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train wheel clean gpu
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ bench-peers: install  ## the same with other servers beside it, which it install
 	benchmarks/peers/install.sh
 	$(BIN)/python -m benchmarks.serve --model null --servers $(PEERS) --name null
 	$(BIN)/python -m benchmarks.serve --model digits --servers $(PEERS) --name digits
+
+gpu: install  ## see that a GPU is right, and how fast it is; 8 minutes, wants wrk (apt-get install wrk)
+	$(BIN)/python -m benchmarks.gpu --tests --name gpu
 
 chaos: install  ## try to break what is promised; half an hour, needs nginx (apt-get install nginx-light)
 	$(BIN)/python -m tests.chaos.attack --requests 20000

@@ -58,9 +58,15 @@ def parse(output: str) -> Closed:
 
 
 def run(
-    url: str, body: bytes, headers: Mapping[str, str], *, connections: int, seconds: float
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    connections: int,
+    seconds: float,
+    threads: int = 1,
 ) -> Closed:
-    """Load ``url`` with one thread of wrk.
+    """Load ``url`` with wrk, by default with one thread of it.
 
     Raises:
         SystemExit: if wrk is not installed.
@@ -74,7 +80,7 @@ def run(
         lines = "\n".join(f"{name}:{value}" for name, value in headers.items())
         done = subprocess.run(
             [
-                *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"),
+                *("wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"),
                 *("--timeout", "30s", "-s", str(script), url),
             ],
             env={**os.environ, "BENCH_BODY": str(file), "BENCH_HEADERS": lines},

@@ -66,11 +66,18 @@ class Round:
 
 
 def measure(
-    kind: Kind, model: str, store: Path, body: bytes, *, connections: int, seconds: float
+    kind: Kind,
+    model: str,
+    store: Path,
+    body: bytes,
+    *,
+    connections: int,
+    seconds: float,
+    threads: int = 1,
 ) -> Round:
-    """Start, warm up, load, end."""
+    """Start, warm up, load by ``threads`` of wrk, end."""
     with Server(kind, model, store, body) as server:
-        load = {"connections": connections}
+        load = {"connections": connections, "threads": threads}
         closed_loop.run(server.url, body, kind.headers, seconds=1, **load)
         batches, meter = mean_batch(server), server.cpu()
         seen = closed_loop.run(server.url, body, kind.headers, seconds=seconds, **load)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import forward, gpu
+from benchmarks import forward
 
 
 def test_a_way_names_a_backend_and_a_precision() -> None:
@@ -18,11 +18,3 @@ def test_the_raw_loop_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
         assert set(seconds) == {"eager", "torch"}
         assert min(*seconds["eager"], *seconds["torch"]) > 0
     assert "| batch | eager ms |" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_gpu_script_works_and_says_what_it_ran_on(capsys: pytest.CaptureFixture[str]) -> None:
-    found = gpu.main(["--device", "cpu", "--short", "--rounds", "1"])
-    assert found["correctness"]["gates_off_float32"] < 0.05
-    assert found["correctness"]["graphs_off_operators"] == 0  # there are none on the CPU
-    assert "NO CUDA DEVICE" in capsys.readouterr().out
