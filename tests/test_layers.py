@@ -36,6 +36,7 @@ TORCH = (
     "gsop.backends.fusing",
     "gsop.backends.graphs",
     "gsop.backends.kernels",
+    "gsop.backends.pinned",
     "gsop.backends.openvino",
     "gsop.backends.packing",
     "gsop.backends.torch_cpu",

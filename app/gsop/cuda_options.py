@@ -26,6 +26,8 @@ class CudaOptions(BaseModel):
         search: ``heuristic``, cuDNN's choice of an algorithm; ``measured``, its search at warm-up.
         launch: the next batch ``ahead`` of the last one's books, and as soon as it is there; or
             ``after`` them.
+        arena: images are ``staged``, copied into pinned memory batch by batch; or the slots
+            themselves are ``pinned``, and the device reads them there.
         sums: of the gates' statistics on the ``host`` or on the ``device``.
     """
 
@@ -38,6 +40,7 @@ class CudaOptions(BaseModel):
     sizes: Literal["powers", "fine"] = "powers"
     search: Literal["heuristic", "measured"] = "heuristic"
     launch: Literal["ahead", "after"] = "ahead"
+    arena: Literal["staged", "pinned"] = "staged"
     sums: Literal["host", "device"] = "host"
 
     @classmethod

@@ -270,5 +270,5 @@ def test_every_way_is_tried_here() -> None:
     for name, field in CudaOptions.model_fields.items():
         for value in get_args(field.annotation)[1:]:
             text = f"{name}={value}"
-            elsewhere = ("launch=after", "convolutions=compiled")
+            elsewhere = ("launch=after", "convolutions=compiled", "arena=pinned")
             assert text in WAYS or text in elsewhere, f"nothing tries {text}"

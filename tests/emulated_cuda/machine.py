@@ -152,9 +152,11 @@ class Machine:
         events: the ``blocking`` of each event that was made.
         names: of the devices.
         has_bfloat16: whether they have circuits for it.
+        registers: the error with which host memory is registered; 0 for none.
     """
 
     has_bfloat16 = True
+    registers = 0
 
     def __init__(
         self, devices: int = 2, *, names: Sequence[str] = (), seed: int | None = None

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.emulated_cuda.machine import CaptureInvalidated, Machine, Mark, Recording, Stream
-from tests.emulated_cuda.tensors import Emulation
+from tests.emulated_cuda.tensors import Emulation, _pinned
 
 IS_REAL = torch.cuda.is_available()
 
@@ -79,6 +79,7 @@ class Runtime:
             "is_bf16_supported": lambda including_emulation=True: (
                 machine.has_bfloat16 or including_emulation
             ),
+            "cudart": lambda: self,
             "get_device_name": lambda device=None: machine.names[_index(machine, device)],
         }
 
@@ -111,6 +112,14 @@ class Runtime:
         for stream in self.machine.streams:
             if stream.device == index:
                 self.machine.wait(stream.mark(), "synchronize")
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802  # CUDA's name
+        """Pin memory that is there already; ``cudaErrorHostMemoryAlreadyRegistered``, if it is."""
+        if self.machine.registers == 0:
+            was_pinned, error = address in _pinned, 712
+            _pinned.add(address)
+            return error if was_pinned else 0
+        return self.machine.registers
 
     def empty_cache(self) -> None:
         """Give back what is not in use."""

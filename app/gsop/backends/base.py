@@ -147,6 +147,12 @@ class Backend(ABC, Generic[Pending]):
         for size in reversed(buckets(self.max_batch)):  # the largest first: memory is reserved once
             self.result(self.submit([image] * size))
 
+    def reach(self, memory: Pixels) -> None:
+        """Told once, after it was opened, where the images of most batches will lie.
+
+        Those are not overwritten until the batch's result is taken, or nobody wants it any more.
+        """
+
     def tally(self) -> ClassTally:
         """Where the gates' statistics are summed up: in the host's memory, if nothing is better."""
         return HostTally(self.manifest.answer.gate_size)

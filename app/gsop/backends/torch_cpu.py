@@ -1,6 +1,7 @@
 """torch on the CPU: convolutions laid out once, as many threads as help."""
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -33,10 +34,11 @@ class TorchCpu(TorchBackend):
         if can_pack():
             pack_convolutions(self._model, self._images[0, :1].zero_())
 
-    def _compute(self, staged: Tensor, values: Tensor, turn: int) -> Staged:
+    def _compute(self, staged: Sequence[Tensor], values: Tensor, turn: int) -> Staged:
         if torch.get_num_threads() != self._threads:  # another model's batch was the last
             torch.set_num_threads(self._threads)
-        values.copy_(self._model(staged))
+        (images,) = staged
+        values.copy_(self._model(images))
         return Staged(values)
 
 

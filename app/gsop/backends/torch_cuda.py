@@ -1,15 +1,16 @@
 """torch on a CUDA device: two batches in flight, a graph for each size of batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gsop.backends.base import buckets
+from gsop.backends.base import Pixels, buckets
 from gsop.backends.device_tally import DeviceTally
 from gsop.backends.fusing import fuse
 from gsop.backends.graphs import Graphs
+from gsop.backends.pinned import Pinned
 from gsop.backends.torch_device import Staged, TorchBackend, within_memory
 from gsop.gates.tally import ClassTally
 from gsop.model.resnet import GSoPResNet
@@ -41,6 +42,7 @@ class TorchCuda(TorchBackend):
         fuse(model, self._options, self._gated_sum)
         self._model = self._compiled(model) if self._options.convolutions == "compiled" else model
         self._graphs: Graphs | None = None
+        self._slots: Pinned | None = None
         self._tally: ClassTally | None = None
         if self._options.sums == "device":
             layout = self.manifest.answer
@@ -48,14 +50,27 @@ class TorchCuda(TorchBackend):
         self._arrived = torch.empty_like(self._images, device=self._device)
         self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
-    def _compute(self, staged: Tensor, values: Tensor, turn: int) -> Staged:
+    def reach(self, memory: Pixels) -> None:
+        """See :meth:`Backend.reach`."""
+        if self._options.arena == "pinned":
+            with torch.cuda.device(self._device):
+                self._slots = Pinned.of(memory)
+
+    def _gathered(self, images: Sequence[Pixels], turn: int) -> Sequence[Tensor]:
+        found = None if self._slots is None else self._slots.find(images)
+        return super()._gathered(images, turn) if found is None else found
+
+    def _compute(self, staged: Sequence[Tensor], values: Tensor, turn: int) -> Staged:
         # Images arrive on a stream of their own, while the batch before is computed. Their place is
         # free: at most `depth` batches are unfinished, and each has its own.
         with torch.cuda.device(self._device):
-            images = self._arrived[turn, : len(staged)]
+            images = self._arrived[turn, : len(values)]
             compute = torch.cuda.current_stream()
             with torch.cuda.stream(self._copies):
-                images.copy_(staged, non_blocking=True)
+                at = 0
+                for piece in staged:
+                    images[at : at + len(piece)].copy_(piece, non_blocking=True)
+                    at += len(piece)
             compute.wait_stream(self._copies)
             answers = self._graphs.run(images) if self._graphs else None
             values.copy_(self._model(images) if answers is None else answers, non_blocking=True)

@@ -223,8 +223,7 @@ class TorchBackend(Backend[Staged]):
     def submit(self, images: Sequence[Pixels]) -> Staged:
         """See :meth:`Backend.submit`."""
         turn = (self._turn + 1) % self.depth
-        staged = self._images[turn, : len(images)]
-        np.stack(images, out=staged.numpy())
+        staged = self._gathered(images, turn)
         values = self._values[turn, : len(images)]
 
         def compute() -> Staged:
@@ -259,8 +258,14 @@ class TorchBackend(Backend[Staged]):
         """Bring what is to be computed onto the device. Called once, last."""
         raise NotImplementedError(f"{type(self).__name__} is no kind of device")
 
-    def _compute(self, staged: Tensor, values: Tensor, turn: int) -> Staged:
-        """From images on the host ``(N, H, W, 3)`` to ``values`` on the host ``(N, width)``.
+    def _gathered(self, images: Sequence[Pixels], turn: int) -> Sequence[Tensor]:
+        """Images on the host, ``(N, H, W, 3)`` in pieces, from where the device takes them."""
+        staged = self._images[turn, : len(images)]
+        np.stack(images, out=staged.numpy())
+        return (staged,)
+
+    def _compute(self, staged: Sequence[Tensor], values: Tensor, turn: int) -> Staged:
+        """From images ``(N, H, W, 3)``, in pieces, to ``values`` ``(N, width)``, both on the host.
 
         It may return before the device is done.
         """

@@ -96,6 +96,8 @@ def _open(arena: Arena, engine: int, board: EngineBoard) -> Sequence[Backend[Any
         kind.open(settings.model_store / manifest.name / manifest.version, manifest, place)
         for manifest in arena.deployment.manifests
     ]
+    for backend in backends:
+        backend.reach(arena.view("inputs"))
     board.describe(
         device=backends[0].device,
         precision=backends[0].precision,
