@@ -37,6 +37,7 @@ TORCH = (
     "gsop.backends.graphs",
     "gsop.backends.kernels",
     "gsop.backends.pinned",
+    "gsop.backends.bundles",
     "gsop.backends.openvino",
     "gsop.backends.packing",
     "gsop.backends.torch_cpu",

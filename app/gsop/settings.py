@@ -172,6 +172,12 @@ class Settings(BaseSettings):
         "`name=value` "
         "([the list](docs/performance.md#on-a-cuda-device)). Empty: the plain ways.",
     )
+    pixels: Literal["decoded", "planes"] = Field(
+        "decoded",
+        description="What decoders make of a JPEG: `decoded`, the network's pixels; `planes`, its "
+        "luma and chroma, of which a CUDA device makes them. To be measured first; needs "
+        "libturbojpeg.",
+    )
     max_batch: int = Field(
         0, ge=0, le=1024, description="Most images in a batch; 0: 64 on CUDA, 16 on the CPU."
     )

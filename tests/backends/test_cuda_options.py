@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import golden_numbers as golden
 from gsop.backends import kernels
 from gsop.backends.base import Place
+from gsop.backends.bundles import fit_bundles_twin
 from gsop.backends.fusing import products_covariance
 from gsop.backends.torch_cuda import TorchCuda, fine_sizes
 from gsop.backends.torch_device import TorchBackend
@@ -61,6 +62,7 @@ class WithTwins(TorchCuda):
     """An emulated GPU runs no kernel of ours, but what each says that it does."""
 
     _gated_sum = staticmethod(kernels.gated_sum_twin)
+    _fit_bundles = staticmethod(fit_bundles_twin)
 
 
 @pytest.fixture(scope="module")
@@ -242,9 +244,9 @@ def test_each_kernel_agrees_with_its_twin() -> None:
     assert "they agree" in found.stdout, found.stderr
 
 
-def interpreted(code: str) -> subprocess.CompletedProcess[str]:
+def interpreted(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from gsop.backends.base import Pixels, Place, Values
+from gsop.backends.bundles import fit_bundles_twin
+from gsop.backends.kernels import gated_sum_twin
 from gsop.backends.torch_cuda import TorchCuda
 from gsop.backends.torch_device import Staged
 from gsop.store.manifest import Manifest
@@ -34,6 +36,9 @@ class EmulatedCuda(TorchCuda):
         made.machine = machine
         return made
 
+    _gated_sum = staticmethod(gated_sum_twin)
+    _fit_bundles = staticmethod(fit_bundles_twin)
+
     def submit(self, images: Sequence[Pixels]) -> Staged:
         """See :meth:`gsop.backends.base.Backend.submit`."""
         with emulated(self.machine):
@@ -53,3 +58,13 @@ class EmulatedCuda(TorchCuda):
         """See :meth:`gsop.backends.base.Backend.shrink`."""
         with emulated(self.machine):
             super().shrink(most)
+
+    def expect_bundles(self) -> None:
+        """See :meth:`gsop.backends.base.Backend.expect_bundles`."""
+        with emulated(self.machine):
+            super().expect_bundles()
+
+    def reach(self, memory: Pixels) -> None:
+        """See :meth:`gsop.backends.base.Backend.reach`."""
+        with emulated(self.machine):
+            super().reach(memory)

@@ -1,7 +1,10 @@
 """All that is settled before the first process of a generation starts."""
 
+import math
+
 from pydantic import BaseModel, ConfigDict
 
+from gsop.images.planes import input_shape
 from gsop.settings import Settings
 from gsop.store.manifest import Manifest
 
@@ -40,7 +43,12 @@ class Deployment(BaseModel):
     @property
     def input_bytes(self) -> int:
         """Bytes of the largest model's input image."""
-        return max(m.input.height * m.input.width * 3 for m in self.manifests)
+        return max(math.prod(self.input_shape(i)) for i in range(len(self.manifests)))
+
+    def input_shape(self, model: int) -> tuple[int, ...]:
+        """Of the input images of the model of that index: ``(H, W, 3)``, or ``(bundle,)``."""
+        as_bundles = self.settings.pixels == "planes"
+        return input_shape(self.manifests[model].input, as_bundles=as_bundles)
 
     @property
     def answer_width(self) -> int:

@@ -15,6 +15,7 @@ What is written before ``done`` is seen by whoever sees ``done``: fronts look on
 of the engine's or its end, and both go through the kernel.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ class Slot(NamedTuple):
     Attributes:
         number: its place in the arena.
         model: index of the model that it is for.
-        pixels: ``(H, W, 3)`` uint8, to be written before the slot is submitted.
+        pixels: ``(H, W, 3)``, or a bundle, to be written before the slot is submitted.
     """
 
     number: int
@@ -74,7 +75,7 @@ class FrontSlots:
     def __init__(self, arena: Arena) -> None:
         owned = arena.deployment.slots_of(arena.role.number)
         self._first = owned.start
-        self._specs = [manifest.input for manifest in arena.deployment.manifests]
+        self._shapes = _shapes(arena)
         self._widths = [manifest.answer.width for manifest in arena.deployment.manifests]
         self._request = fields_of(arena.own("requests"))
         self._inputs = arena.own("inputs")
@@ -105,9 +106,8 @@ class FrontSlots:
         self._request["caller"][at] = caller
         self._request["model"][at] = model
         self.renew(number)
-        spec = self._specs[model]
-        size = spec.height * spec.width * 3
-        pixels = self._inputs[at, :size].reshape(spec.height, spec.width, 3)
+        shape = self._shapes[model]
+        pixels = self._inputs[at, : math.prod(shape)].reshape(shape)
         return Slot(number, model, pixels)
 
     def submit(
@@ -198,7 +198,7 @@ class EngineSlots:
     """All slots, as one engine sees them."""
 
     def __init__(self, arena: Arena) -> None:
-        self._specs = [manifest.input for manifest in arena.deployment.manifests]
+        self._shapes = _shapes(arena)
         self._request = fields_of(arena.view("requests"))
         self._inputs = arena.view("inputs")
         self._answer = fields_of(arena.own("answers"))
@@ -218,10 +218,9 @@ class EngineSlots:
         )
 
     def pixels(self, number: int, model: int) -> Pixels:
-        """The image, ``(H, W, 3)`` as the model of that index wants it."""
-        spec = self._specs[model]
-        size = spec.height * spec.width * 3
-        return self._inputs[number, :size].reshape(spec.height, spec.width, 3)
+        """The image as the model of that index wants it: ``(H, W, 3)``, or its bundle."""
+        shape = self._shapes[model]
+        return self._inputs[number, : math.prod(shape)].reshape(shape)
 
     def begin(self, numbers: Sequence[int], tickets: Sequence[int]) -> None:
         """A batch of these begins: if this process dies now, it may be for one of them."""
@@ -295,3 +294,9 @@ class Autopsy:
         unfinished = (running != self._answer["done"][engine]) & (running != self._told[engine])
         self._told[engine] = running
         return set(self._model[unfinished & (running != 0)].tolist())
+
+
+def _shapes(arena: Arena) -> list[tuple[int, ...]]:
+    """Of each model's input images."""
+    deployment = arena.deployment
+    return [deployment.input_shape(model) for model in range(len(deployment.manifests))]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsop.cuda_options import CudaOptions
-from gsop.errors import SetupError
+from gsop.errors import ConfigError, SetupError
 from gsop.gates.tally import ClassTally, HostTally
 from gsop.settings import Precision, Settings
 from gsop.store.manifest import Manifest
@@ -146,6 +146,17 @@ class Backend(ABC, Generic[Pending]):
         image = np.zeros((spec.height, spec.width, 3), np.uint8)
         for size in reversed(buckets(self.max_batch)):  # the largest first: memory is reserved once
             self.result(self.submit([image] * size))
+
+    def expect_bundles(self) -> None:
+        """Told once, after it was opened, that images may also be bundles (``GSOP_PIXELS=planes``).
+
+        Raises:
+            ConfigError: if it takes none.
+        """
+        raise ConfigError(
+            f"GSOP_PIXELS=planes is for CUDA devices, and {self.manifest.name} is computed on "
+            f"{self.device}: leave it at decoded"
+        )
 
     def reach(self, memory: Pixels) -> None:
         """Told once, after it was opened, where the images of most batches will lie.

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gsop.images.planes import HEADER_BYTES
+
 BLOCK = 1024
 """Numbers that one program of a kernel computes."""
 
@@ -46,3 +48,93 @@ def gated_sum(b: Tensor, gate: Tensor, shortcut: Tensor) -> Tensor:
     grid = (triton.cdiv(b.numel(), BLOCK),)
     _gated_sum[grid](b, gate.contiguous(), shortcut, out, b.numel(), plane, channels, block=BLOCK)
     return out
+
+
+HEADER = tl.constexpr(HEADER_BYTES)
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # as above
+def _load(body: Any, at: Any, last: Any, inside: Any) -> Any:
+    """A byte of a bundle. A header comes from who reads strangers' files: it may say anything."""
+    return tl.load(body + tl.minimum(tl.maximum(at, 0), last), inside, 0).to(tl.float32)
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # as above
+def _chroma(body: Any, begin: Any, y: Any, x: Any, height: Any, width: Any, last: Any,
+            inside: Any) -> Any:  # fmt: skip
+    """A sample of chroma at luma's ``y``, ``x`` in twice its grid, as libjpeg interpolates it."""
+    near_y, near_x = y // 2, x // 2
+    far_y = tl.minimum(tl.maximum(near_y - 1 + 2 * (y % 2), 0), height - 1)
+    far_x = tl.minimum(tl.maximum(near_x - 1 + 2 * (x % 2), 0), width - 1)
+    total = 9.0 * _load(body, begin + near_y * width + near_x, last, inside)
+    total += 3.0 * _load(body, begin + near_y * width + far_x, last, inside)
+    total += 3.0 * _load(body, begin + far_y * width + near_x, last, inside)
+    total += _load(body, begin + far_y * width + far_x, last, inside)
+    return total / 16.0 - 128.0
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # as above
+def _byte(value: Any) -> Any:
+    return tl.floor(tl.minimum(tl.maximum(value, 0.0), 255.0) + 0.5)
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # as above
+def _fit_bundles(bundles: Any, headers: Any, out: Any, size: Any, height: Any, width: Any,
+                 block: tl.constexpr) -> None:  # fmt: skip
+    number = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * block + tl.arange(0, block)
+    inside = at < height * width
+    head = headers + number * (size // 4)
+    body = bundles + number * size + HEADER
+    last = size - HEADER - 1
+    to = out + number * height * width * 3 + at * 3
+    if tl.load(head) == 0:  # pixels
+        for channel in tl.static_range(3):
+            tl.store(to + channel, tl.load(body + at * 3 + channel, inside), inside)
+    else:
+        luma_h, luma_w = tl.load(head + 1), tl.load(head + 2)
+        chroma_h, chroma_w = tl.load(head + 3), tl.load(head + 4)
+        first_y, first_x = tl.load(head + 5), tl.load(head + 6)
+        blue = luma_h * luma_w
+        red = blue + chroma_h * chroma_w
+        r = tl.zeros((block,), tl.float32)
+        g = tl.zeros((block,), tl.float32)
+        b = tl.zeros((block,), tl.float32)
+        # The mean of four samples, each of four pixels around it.
+        for sample in tl.static_range(4):
+            place_y = (2 * (at // width) + sample // 2 + 0.5) * luma_h / (2 * height) - 0.5
+            place_x = (2 * (at % width) + sample % 2 + 0.5) * luma_w / (2 * width) - 0.5
+            place_y = tl.minimum(tl.maximum(place_y, 0.0), luma_h - 1.0)
+            place_x = tl.minimum(tl.maximum(place_x, 0.0), luma_w - 1.0)
+            sr = tl.zeros((block,), tl.float32)
+            sg = tl.zeros((block,), tl.float32)
+            sb = tl.zeros((block,), tl.float32)
+            for corner in tl.static_range(4):
+                y = tl.minimum(tl.floor(place_y).to(tl.int32) + corner // 2, luma_h - 1)
+                x = tl.minimum(tl.floor(place_x).to(tl.int32) + corner % 2, luma_w - 1)
+                part_y = place_y - tl.floor(place_y)
+                part_x = place_x - tl.floor(place_x)
+                share_y = part_y if corner // 2 else 1.0 - part_y
+                share_x = part_x if corner % 2 else 1.0 - part_x
+                share = share_y * share_x
+                at_y, at_x = y + first_y, x + first_x
+                luma = _load(body, y * luma_w + x, last, inside)
+                cb = _chroma(body, blue, at_y, at_x, chroma_h, chroma_w, last, inside)
+                cr = _chroma(body, red, at_y, at_x, chroma_h, chroma_w, last, inside)
+                sr += share * _byte(luma + 1.402 * cr)
+                sg += share * _byte(luma - 0.344136 * cb - 0.714136 * cr)
+                sb += share * _byte(luma + 1.772 * cb)
+            r += _byte(sr)
+            g += _byte(sg)
+            b += _byte(sb)
+        tl.store(to, _byte(r / 4.0).to(tl.uint8), inside)
+        tl.store(to + 1, _byte(g / 4.0).to(tl.uint8), inside)
+        tl.store(to + 2, _byte(b / 4.0).to(tl.uint8), inside)
+
+
+def fit_bundles(bundles: Tensor, out: Tensor) -> None:
+    """:func:`gsop.backends.bundles.fit_bundles_twin`, for all images in one launch."""
+    count, height, width, _ = out.shape
+    grid = (count, triton.cdiv(height * width, 256))
+    headers, size = bundles.view(torch.int32), bundles.shape[1]
+    _fit_bundles[grid](bundles, headers, out, size, height, width, block=256)

@@ -44,7 +44,7 @@ class Pinned:
         return None
 
     def find(self, images: Sequence[Pixels]) -> list[Tensor] | None:
-        """The images ``(H, W, 3)``, each as ``(1, H, W, 3)``; ``None`` if one lies elsewhere."""
+        """The images or bundles, each with an axis more; ``None`` if one lies elsewhere."""
         found = []
         for image in images:
             at = _address(image) - self._begin

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from gsop.backends.graphs import Graphs
 from gsop.backends.pinned import Pinned
 from gsop.backends.torch_device import Staged, TorchBackend, within_memory
 from gsop.gates.tally import ClassTally
+from gsop.images.planes import bundle_bytes, load_library
 from gsop.model.resnet import GSoPResNet
 
 
@@ -50,6 +52,14 @@ class TorchCuda(TorchBackend):
         self._arrived = torch.empty_like(self._images, device=self._device)
         self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
+    def expect_bundles(self) -> None:
+        """See :meth:`Backend.expect_bundles`."""
+        load_library()  # decoders need it: better said at the start than to each client
+        size = bundle_bytes(self.manifest.input)
+        shape = (self.depth, self.max_batch, size)
+        self._bundles = self._host_memory(torch.zeros(shape, dtype=torch.uint8))
+        self._bundles_there = torch.zeros_like(self._bundles, device=self._device)
+
     def reach(self, memory: Pixels) -> None:
         """See :meth:`Backend.reach`."""
         if self._options.arena == "pinned":
@@ -58,20 +68,30 @@ class TorchCuda(TorchBackend):
 
     def _gathered(self, images: Sequence[Pixels], turn: int) -> Sequence[Tensor]:
         found = None if self._slots is None else self._slots.find(images)
-        return super()._gathered(images, turn) if found is None else found
+        if found is not None:
+            return found
+        if images[0].ndim == 1:
+            staged = self._bundles[turn, : len(images)]
+            np.stack(images, out=staged.numpy())
+            return (staged,)
+        return super()._gathered(images, turn)
 
     def _compute(self, staged: Sequence[Tensor], values: Tensor, turn: int) -> Staged:
         # Images arrive on a stream of their own, while the batch before is computed. Their place is
         # free: at most `depth` batches are unfinished, and each has its own.
         with torch.cuda.device(self._device):
             images = self._arrived[turn, : len(values)]
+            are_bundles = staged[0].ndim == 2
+            arriving = self._bundles_there[turn, : len(values)] if are_bundles else images
             compute = torch.cuda.current_stream()
             with torch.cuda.stream(self._copies):
                 at = 0
                 for piece in staged:
-                    images[at : at + len(piece)].copy_(piece, non_blocking=True)
+                    arriving[at : at + len(piece)].copy_(piece, non_blocking=True)
                     at += len(piece)
             compute.wait_stream(self._copies)
+            if are_bundles:
+                self._fit_bundles(arriving, images)
             answers = self._graphs.run(images) if self._graphs else None
             values.copy_(self._model(images) if answers is None else answers, non_blocking=True)
             # Who waits for it sleeps: spinning would take a processor from those who decode.
@@ -97,6 +117,12 @@ class TorchCuda(TorchBackend):
     def tally(self) -> ClassTally:
         """See :meth:`Backend.tally`."""
         return super().tally() if self._tally is None else self._tally
+
+    @staticmethod
+    def _fit_bundles(bundles: Tensor, out: Tensor) -> None:
+        from gsop.backends.kernels import fit_bundles  # as above
+
+        fit_bundles(bundles, out)
 
     def _settle(self) -> None:
         # What was copied of the batch that failed may still be under way, from and to the buffers

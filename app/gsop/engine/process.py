@@ -97,6 +97,8 @@ def _open(arena: Arena, engine: int, board: EngineBoard) -> Sequence[Backend[Any
         for manifest in arena.deployment.manifests
     ]
     for backend in backends:
+        if settings.pixels == "planes":
+            backend.expect_bundles()
         backend.reach(arena.view("inputs"))
     board.describe(
         device=backends[0].device,

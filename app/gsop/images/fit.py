@@ -24,7 +24,7 @@ def fit_into(decoded: Decoded, out: Pixels, spec: InputSpec) -> None:
     turned = orientation >= 5
     size = (width, height) if turned else (height, width)
     halvings = halvings_to(min(size), spec.resize)
-    box = _centre(size, halvings, spec, decoded.halvings)
+    box = centre_box(size, halvings, spec, decoded.halvings)
     centre = turn_back(turn(pixels, orientation)[box], orientation)
     halvings -= decoded.halvings
     if orientation == 1 and pixels.ndim == 3:
@@ -63,7 +63,7 @@ def halvings_to(short: int, wanted: int) -> int:
     return max(0, (short // wanted).bit_length() - 1)
 
 
-def _centre(
+def centre_box(
     size: tuple[int, int], halvings: int, spec: InputSpec, halved: int
 ) -> tuple[slice, slice]:
     """The rectangle that becomes the input.

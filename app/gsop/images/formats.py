@@ -78,6 +78,11 @@ def decode_stored(data: bytes, *, max_pixels: int, short_side: int | None = None
     raise unreadable(form.name) from reason
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Whether a file begins like one."""
+    return FORMATS[0].magic.match(data) is not None
+
+
 def _format_of(data: bytes) -> Format:
     if not data:
         raise InvalidImage("There are no bytes; send a whole image file.")

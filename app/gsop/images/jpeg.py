@@ -6,7 +6,7 @@ from typing import NamedTuple
 import simplejpeg
 
 from gsop.errors import InvalidImage
-from gsop.images.base import Declined, Decoded, Opened
+from gsop.images.base import Declined, Decoded
 from gsop.images.fit import halvings_to
 from gsop.images.orientation import orientation_of
 
@@ -16,11 +16,11 @@ _MAX_SCANS = 50
 """Scans of a progressive JPEG. Each costs a pass over all pixels, however few bytes it has: without
 a limit, 10 MB keep a core busy for hours. libjpeg writes 10 for colour images and 18 for CMYK."""
 
-_MAX_DCT_HALVINGS = 3
+MAX_DCT_HALVINGS = 3
 """A block of 8×8 coefficients can become 4×4, 2×2 or a single pixel."""
 
 
-def by_simplejpeg(data: bytes) -> Opened:
+def by_simplejpeg(data: bytes) -> "OpenedJpeg":
     """Reads the header with libjpeg-turbo. Too many scans are refused, for later decoders too."""
     exif, scans = _survey(data)
     if scans > _MAX_SCANS:
@@ -31,22 +31,29 @@ def by_simplejpeg(data: bytes) -> Opened:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise Declined from error
-    return _OpenedJpeg(data, width, height, colour, exif)
+    return OpenedJpeg(data, width, height, colour, exif)
 
 
-class _OpenedJpeg(NamedTuple):
+class OpenedJpeg(NamedTuple):
+    """A :class:`gsop.images.base.Opened`."""
+
     data: bytes
     width: int
     height: int
     colour: str
     exif: bytes
 
+    @property
+    def is_upright(self) -> bool:
+        """Whether it is stored as it is to be seen."""
+        return orientation_of(self.exif) == 1
+
     def decode(self, short_side: int | None) -> Decoded:
         """See :meth:`gsop.images.base.Opened.decode`. libjpeg-turbo runs without the GIL."""
         if self.colour in ("CMYK", "YCCK"):
             raise Declined  # it does not turn inks into R, G, B
         halvings = halvings_to(min(self.height, self.width), short_side) if short_side else 0
-        halvings = min(halvings, _MAX_DCT_HALVINGS)
+        halvings = min(halvings, MAX_DCT_HALVINGS)
         try:
             pixels = simplejpeg.decode_jpeg(
                 self.data,

@@ -11,6 +11,7 @@ of the socket is closed, or after its share of processor time.
 
 import contextlib
 import logging
+import math
 import mmap
 import resource
 import signal
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gsop.errors import ImageTooLarge, InvalidImage
 from gsop.images import InputSpec, decode_into, prepare
+from gsop.images.planes import decode_bundle_into, input_shape, load_library
 from gsop.logs import configure, describe
 from gsop.processes.cage import cage_decoder
 from gsop.processes.memory import keep_freed_blocks
@@ -111,6 +113,7 @@ class Plan(BaseModel):
     Attributes:
         process: for the log.
         specs: how images are decoded, one spec a model.
+        as_bundles: whether planes will do (:mod:`gsop.images.planes`).
         max_pixels: the largest image.
         max_bytes: the largest file.
         seconds: how long one image may take.
@@ -123,6 +126,7 @@ class Plan(BaseModel):
 
     process: str
     specs: tuple[InputSpec, ...]
+    as_bundles: bool = False
     max_pixels: int
     max_bytes: int
     seconds: float
@@ -143,16 +147,17 @@ class Plan(BaseModel):
     @property
     def begun_at(self) -> int:
         """Where :data:`BEGUN` lies in the shared memory; the pixels end there."""
-        size = max(spec.height * spec.width * 3 for spec in self.specs)
+        size = max(math.prod(self._shape(spec)) for spec in self.specs)
         return self.pixels_at + -(-size // BEGUN.size) * BEGUN.size
 
     def pixels(
         self, shared: mmap.mmap, model: int
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        """The pixels in the shared memory, ``(H, W, 3)`` as the spec of that number wants them."""
-        spec = self.specs[model]
-        shape = (spec.height, spec.width, 3)
-        return np.ndarray(shape, np.uint8, shared, self.pixels_at)
+        """The pixels in the shared memory, as the spec of that number wants them."""
+        return np.ndarray(self._shape(self.specs[model]), np.uint8, shared, self.pixels_at)
+
+    def _shape(self, spec: InputSpec) -> tuple[int, ...]:
+        return input_shape(spec, as_bundles=self.as_bundles)
 
 
 def main(plan_json: str, connection_fd: int, shared_fd: int) -> None:
@@ -167,6 +172,8 @@ def main(plan_json: str, connection_fd: int, shared_fd: int) -> None:
     keep_freed_blocks(KEPT_BYTES)
     let_work_gather(DECODER_NICENESS)
     shared = mmap.mmap(shared_fd, plan.shared_bytes)
+    if plan.as_bundles:
+        load_library()  # now, and not with a stranger's first file
     _limit_memory(plan)
     prepare()
     warnings.simplefilter("ignore")  # to tell of one, Python would open the file of its code
@@ -204,7 +211,8 @@ def _decode(data: bytes, model: int, shared: mmap.mmap, plan: Plan) -> bytes:
     """Decode one file; the answer for the front."""
     try:
         out = plan.pixels(shared, model)
-        decode_into(data, out, plan.specs[model], max_pixels=plan.max_pixels)
+        decode = decode_bundle_into if plan.as_bundles else decode_into
+        decode(data, out, plan.specs[model], max_pixels=plan.max_pixels)
     except ImageTooLarge as error:
         return b"\2" + str(error).encode()
     except InvalidImage as error:

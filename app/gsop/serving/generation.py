@@ -67,6 +67,7 @@ def plan_for(arena: Arena) -> Plan:
     return Plan(
         process=f"decoder of front {arena.role.number}",
         specs=tuple(manifest.input for manifest in arena.deployment.manifests),
+        as_bundles=settings.pixels == "planes",
         max_pixels=settings.max_image_pixels,
         max_bytes=settings.max_body_bytes,
         seconds=settings.decode_seconds,

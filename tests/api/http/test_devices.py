@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.http.test_resilience import IMAGES, alone, check_answers
+from tests.images.test_planes import jpeg, needs_library, photo, png
 from tests.support import Server, eventually, in_background, send_all
 
 pytestmark = pytest.mark.slow
@@ -41,3 +42,26 @@ def test_a_device_that_fails_at_start_has_a_reason_and_is_tried_again(tiny_store
         reason = "cannot start on cpu: CUDA error: all CUDA-capable devices are busy"
         assert log.count(reason) >= 2
         assert server.process.poll() is None
+
+
+@needs_library
+def test_photographs_are_answered_by_their_planes_as_by_their_pixels(tiny_store: Path) -> None:
+    files = [jpeg(photo(90 + 7 * n, 120)) for n in range(6)] + [png(), jpeg(photo(30, 30))]
+    answers = []
+    for pixels in ("decoded", "planes"):
+        options = {"cuda_options": "arena=pinned"} if pixels == "planes" else {}
+        with Server(
+            tiny_store, models="tiny", device="cuda", pixels=pixels, **EMULATED, **options
+        ) as server:
+            server.wait_ready()
+            answers.append([server.predict(file, top_k=10)["predictions"] for file in files])
+    for decoded, planes in zip(*answers, strict=True):
+        assert planes[0]["class_id"] == decoded[0]["class_id"]
+        assert abs(planes[0]["probability"] - decoded[0]["probability"]) < 0.05
+    assert answers[0][-2:] == answers[1][-2:]  # those have no planes, and come as ever
+
+
+def test_planes_without_a_gpu_end_the_start(tiny_store: Path) -> None:
+    status, log = Server(tiny_store, models="tiny", pixels="planes").run_to_end()
+    assert status == 1
+    assert "GSOP_PIXELS=planes is for CUDA devices, and tiny is computed on cpu" in log[-1]
