@@ -92,13 +92,14 @@ def test_the_archives_hold_the_package_and_the_model_alone(archives: Path) -> No
     assert {name.partition("/")[0] for name in names} == {"gsop", info}
     assert f"{info}/licenses/LICENSE" in names
     carried = {name for name in names if name.startswith("gsop/") and not name.endswith(".py")}
-    version = "gsop/model_store/digits/1"
-    assert carried == {"gsop/py.typed"} | {
-        f"{version}/{file}" for file in ("manifest.json", "model.safetensors")
-    }
+    source = ROOT / "app" / "gsop"
+    folders = (source / "web", source / "model_store" / "digits" / "1")
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert carried == {"gsop/py.typed", *(f"gsop/{f.relative_to(source)}" for f in files)}
     with tarfile.open(sdist) as archive:
-        files = {member.name for member in archive if member.isfile()}
-    assert {f"gsop-{gsop.__version__}/app/{name}" for name in names if name[:5] == "gsop/"} <= files
+        packed = {member.name for member in archive if member.isfile()}
+    ours = {f"gsop-{gsop.__version__}/app/{name}" for name in names if name[:5] == "gsop/"}
+    assert ours <= packed
 
 
 def test_the_package_comes_from_the_wheel(installed: Installed) -> None:

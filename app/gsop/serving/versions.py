@@ -21,7 +21,7 @@ from gsop.serving.traffic import Traffic
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 """How long a change waits for the start to be noticed as done: ``/readyz`` may tell it earlier."""
 
 
