@@ -10,10 +10,12 @@ from PIL import Image
 
 from gsop.model.resnet import GSoPResNet
 from gsop.store.manifest import WEIGHTS_FILE, Manifest
+from gsop.store.reference import read_reference
 from gsop.store.store import load
 from gsop.train.data.dataset import Sample
 from gsop.train.evaluate import measure, score
 from gsop.train.presets import DIGITS
+from gsop.train.reference import answer_with, make_reference
 
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "model_store" / "digits" / "1"
@@ -54,6 +56,20 @@ def test_top1_on_the_held_out_scans_is_the_manifests(
         key: manifest.metrics[key] for key in keys
     }
     assert not measured.broken
+
+
+def test_the_reference_is_of_the_held_out_scans(shipped: tuple[Manifest, GSoPResNet]) -> None:
+    manifest, model = shipped
+    kept = read_reference(FOLDER, manifest)
+    assert kept is not None
+    assert kept.neighbours is not None
+    answer = answer_with(model, manifest.answer, manifest.input, device=CPU)
+    held_out = DIGITS.open_data().held_out()
+    again = make_reference(answer, manifest.answer, held_out, {}, what="scans")
+    assert again is not None
+    assert kept.population.images == again.population.images == len(held_out)
+    np.testing.assert_allclose(kept.population.centre, again.population.centre, atol=1e-3)
+    assert kept.facts.limit == pytest.approx(again.facts.limit, abs=0.05)
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def evaluate(
         SetupError: if the model or the images are not to be had.
     """
     manifest = resolve(settings.model_store, reference)
-    samples, which = _samples(manifest, data)
+    samples, which = samples_of(manifest, data)
     backend = open_backend(settings, manifest)
     backend.warm_up()
     began = time.perf_counter()
@@ -76,9 +76,9 @@ def evaluate(
     return 0
 
 
-def _samples(manifest: Manifest, data: Path | None) -> tuple[Sequence[Sample], str]:
+def samples_of(manifest: Manifest, data: Path | None) -> tuple[Sequence[Sample], str]:
     """The images to answer, their labels being the model's, and what they are."""
-    spec = _trained_on(manifest)
+    spec = trained_on(manifest)
     if data is None:
         if spec is None or spec.kind == "folder":
             raise ConfigError(
@@ -93,7 +93,8 @@ def _samples(manifest: Manifest, data: Path | None) -> tuple[Sequence[Sample], s
     return labelled_files(data, manifest.class_id), f"images of {data}"
 
 
-def _trained_on(manifest: Manifest) -> DataSpec | None:
+def trained_on(manifest: Manifest) -> DataSpec | None:
+    """The data that a version was trained on, if that is known."""
     values: Any = manifest.provenance.get("values")
     if isinstance(values, dict):
         return DataSpec.model_validate(values["data"])

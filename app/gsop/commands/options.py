@@ -100,6 +100,18 @@ def add_reference(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_held_out(parser: argparse.ArgumentParser) -> None:
+    """``--data``: images that a version is measured on."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder of images for each class, named as the labels; its val/ where it has one; "
+        "the held-out part where the model was trained on it (default: the held-out images of "
+        "the digits, CIFAR-100 or textures, for a model trained on those)",
+    )
+
+
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """``--quiet``."""
     parser.add_argument(

@@ -10,6 +10,7 @@ from gsop.commands.models.arguments import add_models
 from gsop.commands.options import (
     add_all_settings,
     add_entry,
+    add_held_out,
     add_quiet,
     add_recipe,
     add_reference,
@@ -119,14 +120,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "model_store", "device")
     parser.description = "Answer labelled images as the service would, and say how well."
     add_reference(parser)
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="a folder of images for each class, named as the labels; its val/ where it has one; "
-        "the held-out part where the model was trained on it (default: the held-out images of "
-        "the digits, CIFAR-100 or textures, for a model trained on those)",
-    )
+    add_held_out(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write the report to")
     add_quiet(parser)
 

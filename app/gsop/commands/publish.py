@@ -8,11 +8,16 @@ import torch
 
 from gsop.backends.torch_device import find_device
 from gsop.errors import ConfigError
+from gsop.gates.answers import AnswerLayout
+from gsop.gates.reference import Reference
+from gsop.model.config import gate_layout
+from gsop.model.resnet import GSoPResNet
 from gsop.settings import Settings
 from gsop.store.catalog import next_version
 from gsop.store.store import check_new_version, publish
 from gsop.train.data.dataset import DataSet
 from gsop.train.evaluate import measure
+from gsop.train.reference import answer_with, make_reference
 from gsop.train.run import Run
 
 
@@ -38,8 +43,10 @@ def publish_run(settings: Settings, folder: Path, *, name: str | None, version: 
     device = find_device(settings.devices[0])
     data = _data_at_hand(run)
     metrics: dict[str, Any]
+    reference = None
     if data is not None:
         metrics = measure(model, run.recipe.input, data, device=device)
+        reference = _reference(run, model, data, device)
     else:
         metrics = {
             "dataset": f"{run.data.source.get('dataset', run.recipe.name)}, held-out part",
@@ -57,9 +64,21 @@ def publish_run(settings: Settings, folder: Path, *, name: str | None, version: 
         labels=run.data.labels,
         metrics=metrics,
         provenance=_provenance(run),
+        reference=reference,
     )
     print(f"published {name}/{version} in {path}: {metrics['top1']:.2%} of the held-out images")
     return 0
+
+
+def _reference(
+    run: Run, model: GSoPResNet, data: DataSet, device: torch.device
+) -> Reference | None:
+    """What the gates look like on the held-out images, for drift to be judged by."""
+    spec, config = run.recipe.input, model.config
+    layout = AnswerLayout(data.labels, gate_layout(config, spec.height, spec.width))
+    answer = answer_with(model, layout, spec, device=device)
+    variants = data.variants()
+    return make_reference(answer, layout, data.held_out(), variants, what="held-out images")
 
 
 def _data_at_hand(run: Run) -> DataSet | None:

@@ -4,7 +4,6 @@ The one module of the store that imports torch; :mod:`gsop.store.catalog` lists 
 """
 
 import hashlib
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +19,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from gsop.errors import StoreError
+from gsop.gates.reference import Reference
 from gsop.images import InputSpec
 from gsop.model.resnet import GSoPResNet
 from gsop.store.catalog import is_name
+from gsop.store.files import sync_folder, write_synced
 from gsop.store.manifest import (
     FORMAT,
     MANIFEST_FILE,
@@ -31,6 +32,7 @@ from gsop.store.manifest import (
     read_manifest,
     validation_reasons,
 )
+from gsop.store.reference import REFERENCE_FILE, encode_reference, read_reference
 
 
 def load(folder: Path) -> tuple[Manifest, GSoPResNet]:
@@ -57,9 +59,10 @@ def verify(folder: Path) -> Manifest:
     """Check the version in ``folder`` as :func:`load` does, and return its manifest.
 
     Raises:
-        StoreError: as :func:`load` does.
+        StoreError: as :func:`load` does; or if the version's reference is damaged.
     """
     manifest, _ = load(folder)
+    read_reference(folder, manifest)
     return manifest
 
 
@@ -91,6 +94,7 @@ def publish(
     labels: Sequence[str],
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    reference: Reference | None = None,
 ) -> Path:
     """Write ``model`` as a new version; a reader sees the whole version or none.
 
@@ -106,6 +110,7 @@ def publish(
         labels: one text a class, in the order of the logits.
         metrics: what was measured, and how; JSON values.
         provenance: where the weights come from; JSON values.
+        reference: what its gates look like on held-out images, if that was measured.
 
     Returns:
         The version's folder, ``root/name/version``.
@@ -137,9 +142,12 @@ def publish(
         ) from error
     try:
         with _appearing_whole(folder) as hidden:
-            _write_synced(hidden / WEIGHTS_FILE, weights)
+            write_synced(hidden / WEIGHTS_FILE, weights)
+            if reference is not None:
+                data = encode_reference(reference, manifest.sha256)
+                write_synced(hidden / REFERENCE_FILE, data)
             text = manifest.model_dump_json(indent=2) + "\n"
-            _write_synced(hidden / MANIFEST_FILE, text.encode())
+            write_synced(hidden / MANIFEST_FILE, text.encode())
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error}") from error
     return folder
@@ -218,7 +226,7 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
     hidden.mkdir()
     try:
         yield hidden
-        _sync_folder(hidden)
+        sync_folder(hidden)
         try:
             hidden.rename(folder)
         except OSError as error:
@@ -226,21 +234,6 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
             if folder.exists():
                 raise _already_exists(folder) from error
             raise
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

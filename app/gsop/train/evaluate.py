@@ -4,7 +4,7 @@ Encoded images go through :mod:`gsop.images` as a request's body does, then thro
 evaluation mode and float32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gsop.errors import RequestError
 from gsop.images import Channels, InputSpec, Pixels, decode
-from gsop.model.resnet import GSoPResNet
+from gsop.model.resnet import GSoPOutput, GSoPResNet
 from gsop.settings import cpu_count
 from gsop.train.data.dataset import DataSet, Sample
 
@@ -79,23 +79,62 @@ def score(
         device: where to compute.
         batch_size: images at a time.
     """
-    model.eval().to(device)
     correct = read = 0
     broken: list[str] = []
-    with torch.inference_mode(), ThreadPoolExecutor(cpu_count()) as threads:
+    for batch in outputs(model, spec, samples, device=device, batch_size=batch_size):
+        broken += batch.broken
+        if batch.output is not None:
+            labels = torch.tensor(batch.labels, device=device)
+            correct += int((batch.output.logits.argmax(dim=1) == labels).sum())
+            read += len(labels)
+    return Score(correct, read, tuple(broken))
+
+
+class Answered(NamedTuple):
+    """What a network says of a batch of samples.
+
+    Attributes:
+        places: of those that could be read, in all samples.
+        labels: of the same.
+        broken: names of the others.
+        output: of the network; ``None`` if none could be read.
+    """
+
+    places: list[int]
+    labels: list[int]
+    broken: list[str]
+    output: GSoPOutput | None
+
+
+def outputs(
+    model: GSoPResNet,
+    spec: InputSpec,
+    samples: Sequence[Sample],
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+) -> Iterator[Answered]:
+    """What a network says of samples, a batch at a time; the arguments are those of :func:`score`.
+
+    Each sample is asked for once: it may be a file.
+    """
+    model.eval().to(device)
+    with ThreadPoolExecutor(cpu_count()) as threads:
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]
             images = list(threads.map(lambda sample: _decode(sample.image, spec), batch))
-            broken += [s.name for s, image in zip(batch, images, strict=True) if image is None]
-            pairs = [(i, s.label) for i, s in zip(images, batch, strict=True) if i is not None]
-            if not pairs:
-                continue
-            pixels = torch.from_numpy(np.stack([image for image, _ in pairs])).to(device)
-            labels = torch.tensor([label for _, label in pairs], device=device)
-            answers = model(normalise(pixels, spec)).logits.argmax(dim=1)
-            correct += int((answers == labels).sum())
-            read += len(pairs)
-    return Score(correct, read, tuple(broken))
+            read = [n for n, image in enumerate(images) if image is not None]
+            output = None
+            if read:
+                pixels = np.stack([image for image in images if image is not None])
+                with torch.inference_mode():
+                    output = model(normalise(torch.from_numpy(pixels).to(device), spec))
+            yield Answered(
+                places=[start + n for n in read],
+                labels=[batch[n].label for n in read],
+                broken=[s.name for s, image in zip(batch, images, strict=True) if image is None],
+                output=output,
+            )
 
 
 def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import get_args
 
 from gsop.commands.models.live_arguments import add_live
-from gsop.commands.options import add_entry, add_reference, add_settings
+from gsop.commands.options import (
+    add_entry,
+    add_held_out,
+    add_quiet,
+    add_reference,
+    add_settings,
+)
 from gsop.model.config import Attention, Depth, Flavour, GatedBlocks, Head, Stem
 
 
@@ -19,6 +25,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     _add_import(commands.add_parser("import", help="publish one of the authors' checkpoints"))
     _add_init(commands.add_parser("init", help="publish a network to begin training from"))
     _add_export(commands.add_parser("export", help="write a version for other software"))
+    _add_reference(commands.add_parser("reference", help="measure what drift is judged by"))
     _add_remove(commands.add_parser("remove", help="take a version out of the store"))
     add_live(commands)
 
@@ -138,6 +145,19 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "the authors' code resumes from",
     )
     parser.add_argument("--output", type=Path, required=True, help="file to write or replace")
+
+
+def _add_reference(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="models.reference:make")
+    add_settings(parser, "model_store", "device")
+    parser.description = (
+        "Answer held-out images as the service would, and keep beside the version's weights what "
+        "its gates look like: drift and familiarity are judged by that. `gsop publish` does it by "
+        "itself. A service that has loaded the version reads it when it loads it again."
+    )
+    add_reference(parser)
+    add_held_out(parser)
+    add_quiet(parser)
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:

@@ -78,5 +78,8 @@ class DataSet(Protocol):
         ...
 
     def variants(self) -> Mapping[str, Sequence[Sample]]:
-        """By name: images to test robustness on, none of which training has seen in any form."""
+        """By name: images to test robustness on, none of which training has seen in any form.
+
+        A kind with as many images as are held out is made of those, in their order.
+        """
         ...

@@ -1,0 +1,33 @@
+"""Files that are on the disk when they are there at all. No torch."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file, and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has a folder's entries."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file in place of what is there; a reader sees one or the other, whole."""
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        write_synced(hidden, data)
+        hidden.replace(path)
+    finally:
+        hidden.unlink(missing_ok=True)
+    sync_folder(path.parent)
