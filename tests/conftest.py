@@ -14,6 +14,7 @@ from tests.support import ROOT, Server
 QUICK = (
     *("arena", "engine", "images", "test_keys.py", "test_logs.py", "test_settings.py"),
     *("gates/test_answers.py", "gates/test_memory.py", "gates/test_statistics.py"),
+    *("gates/test_drift.py", "gates/test_reference.py", "gates/populations.py"),
     *("backends/test_registry.py", "processes/test_child.py", "serving/test_classify.py"),
     *("serving/test_traffic.py", "serving/test_judge.py", "serving/test_desired.py"),
     *("api/http/test_bodies.py", "api/http/test_negotiation.py", "api/http/test_watch.py"),

@@ -145,6 +145,20 @@ class Settings(BaseSettings):
     attention_records: int = Field(
         1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
     )
+    drift_window: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="Different images whose gates are compared with a version's reference "
+        "together, 100 at least; 0: drift is not watched.",
+    )
+    drift_learn: int = Field(
+        2000,
+        ge=0,
+        le=100_000,
+        description="Served images that a reference is learned from, 500 at least, for a version "
+        "that brings none; 0: none is learned.",
+    )
     device: str = Field(
         "auto",
         description="`auto` (CUDA if there is one, else the CPU), `cpu`, `cuda`, or a "
@@ -325,6 +339,10 @@ class Settings(BaseSettings):
             raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
         if len({key.sha256 for key in self.api_keys}) != len(self.api_keys):
             raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
+        if 0 < self.drift_window < 100:
+            raise ValueError("GSOP_DRIFT_WINDOW: 100 images at least, or 0")
+        if 0 < self.drift_learn < 500:
+            raise ValueError("GSOP_DRIFT_LEARN: 500 images at least, or 0")
         if self.follow and self.state is None:
             raise ValueError("GSOP_FOLLOW without GSOP_STATE: name the file that is to be followed")
         if self.tls_keyfile is not None and self.tls_certfile is None:

@@ -1,5 +1,6 @@
 """Each process counts in its own row, and a reader adds them up."""
 
+import numpy as np
 import pytest
 
 from gsop import errors
@@ -7,6 +8,7 @@ from gsop.arena.block import Role
 from gsop.arena.counters import Meter, forget, totals
 from gsop.arena.families import (
     BATCH_SIZE,
+    FAMILIARITY,
     INFERENCE_SECONDS,
     OTHER,
     PREDICTIONS,
@@ -45,6 +47,18 @@ def test_a_histogram_has_its_buckets_and_its_sum(memory: ServiceMemory) -> None:
     row = totals(memory)[start : start + BATCH_SIZE.width]
     assert row[:3].tolist() == [1, 1, 1]
     assert (row[-2], row[-1]) == (1, 5006)
+
+
+def test_several_observations_are_counted_as_each_would_be(memory: ServiceMemory) -> None:
+    values = [0.0, 0.001, 0.0011, 0.3, 1.0]
+    one, other = meter(memory, Role("engine", 0)), meter(memory, Role("engine", 1))
+    for value in values:
+        one.observe(FAMILIARITY, value, "3")
+    other.observe_all(FAMILIARITY, np.array(values), "3")
+    other.observe_all(FAMILIARITY, np.zeros(0), "3")
+    rows = memory.view("counters")[-4:-2]
+    np.testing.assert_allclose(rows[0], rows[1])
+    assert rows[1].any()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ SEATS = tuple(Role("engine", number) for number in range(4))
 CASES = [
     *product(
         ["arena"],
-        ["seats", "engines", "requests", "answers", "inputs", "outputs"],
+        ["seats", "engines", "drift", "requests", "answers", "inputs", "outputs"],
         [(SUPERVISOR, *FRONTS, *ENGINES)],
     ),
     *product(

@@ -115,7 +115,11 @@ class SeatBoard:
 
 
 class EngineBoard:
-    """What an engine tells."""
+    """What an engine tells.
+
+    Attributes:
+        incarnation: which process of the engine this one is.
+    """
 
     def __init__(self, arena: Arena, incarnation: int) -> None:
         self._fields = fields_of(arena.own("engines"))
@@ -123,6 +127,7 @@ class EngineBoard:
         self._fields["busy_since"][()] = 0
         self.show_life()
         self._fields["incarnation"][()] = incarnation
+        self.incarnation = incarnation
 
     def enter(self, state: EngineState) -> None:
         """Do something else from now on."""

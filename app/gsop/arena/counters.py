@@ -34,6 +34,13 @@ class Meter:
         self._row[start + bisect_left(family.buckets, value)] += 1
         self._row[start + len(family.buckets) + 1] += value
 
+    def observe_all(self, family: Family, values: npt.NDArray[np.float64], *labels: str) -> None:
+        """Add several values to a histogram."""
+        start, width = self._places[family, labels], len(family.buckets)
+        places = np.searchsorted(family.buckets, values, side="left")
+        self._row[start : start + width + 1] += np.bincount(places, minlength=width + 1)
+        self._row[start + width + 1] += values.sum()
+
     def count_request(self, route: str, status: int) -> None:
         """Count one answered request; what is not known counts as ``other``."""
         text = str(status)

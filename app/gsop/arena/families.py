@@ -100,6 +100,13 @@ SHADOWS_SKIPPED = Family(
     "Copies of images that were not made for a version, as too few slots were free.",
     ((PLACE, _PLACES),),
 )
+FAMILIARITY = Family(
+    "gsop_familiarity",
+    "Familiarity of the answers of a version: the share of known images that are as unlike the "
+    "others.",
+    ((PLACE, _PLACES),),
+    (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0),
+)
 BATCH_SIZE = Family("gsop_batch_size", "Images in a batch.", buckets=BATCHES)
 SKIPPED = Family(
     "gsop_skipped",
@@ -138,7 +145,7 @@ class Ledger:
         self.requests = requests_family(routes)
         self.families = (
             *(IMAGES, SPAN_SECONDS, PREDICTIONS, PREDICTION_SECONDS, INFERENCE_SECONDS),
-            *(SHADOWS_SKIPPED, BATCH_SIZE, SKIPPED, RESENT, DECODERS_LOST),
+            *(SHADOWS_SKIPPED, FAMILIARITY, BATCH_SIZE, SKIPPED, RESENT, DECODERS_LOST),
             self.requests,
         )
         self.places: Mapping[tuple[Family, tuple[str, ...]], int]

@@ -5,14 +5,16 @@ region     shape                           written by
 =========  ==============================  ====================================================
 seats      ``(engines,)``                  the supervisor
 engines    ``(engines,)``                  each engine its own record
+drift      ``(engines, models)``           each engine its own row
 requests   ``(slots,)``                    each front those of the slots that it owns
 inputs     ``(slots, bytes)`` uint8        each front those of the slots that it owns
 answers    ``(engines, slots)``            each engine its own row
 outputs    ``(engines, slots, width)``     each engine its own row
 =========  ==============================  ====================================================
 
-What the fields mean is known to :mod:`~gsop.arena.slot` and :mod:`~gsop.arena.board` alone. What
-outlives a generation lies in the :mod:`~gsop.arena.service` block.
+What the fields mean is known to :mod:`~gsop.arena.slot`, :mod:`~gsop.arena.board` and
+:mod:`~gsop.arena.drift_board` alone. What outlives a generation lies in the
+:mod:`~gsop.arena.service` block.
 """
 
 from collections.abc import Mapping
@@ -44,6 +46,17 @@ ENGINE = np.dtype(
         ("memory", np.uint64),  # bytes that the process took when it had become ready
         ("device", "S64"),
         ("precision", "S16"),
+    ],
+    align=True,
+)
+DRIFT = np.dtype(
+    [
+        ("incarnation", np.uint32),  # which process wrote the fields below
+        ("is_learned", np.bool_),  # whether the reference was learned from served images
+        ("is_judged", np.bool_),  # whether there is a score
+        ("score", np.float64),  # the evidence over its limit
+        ("gates", np.uint32),  # numbers in the gates that are over the limit
+        ("images", np.uint64),  # different images that were counted
     ],
     align=True,
 )
@@ -112,6 +125,7 @@ class Arena(Block[Deployment]):
         return {
             "seats": Region(SEAT, (engines,), whole("supervisor")),
             "engines": Region(ENGINE, (engines,), row("engine")),
+            "drift": Region(DRIFT, (engines, len(plan.manifests)), row("engine")),
             "requests": Region(REQUEST, (slots,), slots_of),
             "answers": Region(ANSWER, (engines, slots), row("engine")),
             "inputs": Region(np.uint8, (slots, plan.input_bytes), slots_of),

@@ -18,11 +18,15 @@ from gsop.backends.gpus import see_only
 from gsop.backends.registry import find_backend
 from gsop.engine.inbox import Inbox
 from gsop.engine.worker import Worker
-from gsop.errors import SetupError
+from gsop.errors import SetupError, StoreError
+from gsop.gates.reference import Reference
 from gsop.logs import configure
 from gsop.processes.cage import cage_engine
 from gsop.processes.memory import resident_bytes
 from gsop.processes.scheduling import let_work_gather
+from gsop.settings import Settings
+from gsop.store.manifest import Manifest
+from gsop.store.reference import read_reference
 
 log = logging.getLogger("gsop.engine")
 
@@ -53,6 +57,7 @@ def main(
         backends = _open(arena, engine, board)
         if all(backend.computes_here for backend in backends):
             let_work_gather()
+        references = [_reference_of(settings, backend.manifest) for backend in backends]
         board.enter(EngineState.WARMING)
         for backend in backends:
             warm_up_in_memory(backend)
@@ -70,7 +75,7 @@ def main(
     _tell_ready(backends)
     with Inbox(socket.socket(fileno=listener_fd), socket.socket(fileno=lifeline_fd)) as inbox:
         try:
-            Worker(arena, board, backends, inbox, meter).run()
+            Worker(arena, board, backends, inbox, meter, references).run()
         except Exception:  # whatever the device raises
             log.exception("the device failed: this engine ends, and a new one takes over its work")
             os._exit(1)  # the device may hang whoever takes it down in good order
@@ -106,3 +111,12 @@ def _open(arena: Arena, engine: int, board: EngineBoard) -> Sequence[Backend[Any
         batch_limit=min(backend.max_batch for backend in backends),
     )
     return backends
+
+
+def _reference_of(settings: Settings, manifest: Manifest) -> Reference | None:
+    """What a version's gates are compared with; a version serves without it, too."""
+    try:
+        return read_reference(settings.model_store / manifest.name / manifest.version, manifest)
+    except StoreError as error:
+        log.warning("drift is not judged by the version's own reference: %s", error)
+        return None

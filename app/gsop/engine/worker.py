@@ -30,9 +30,11 @@ from gsop.backends.base import Backend, OutOfMemory
 from gsop.engine.bell import Bell
 from gsop.engine.inbox import Handed, Inbox, Peer, Received
 from gsop.engine.scheduler import Batch, Job, Scheduler
+from gsop.engine.watching import Memories
 from gsop.gates import handover
 from gsop.gates.memory import GateMemory
 from gsop.gates.queries import answer
+from gsop.gates.reference import Reference
 
 log = logging.getLogger("gsop.engine")
 
@@ -49,11 +51,7 @@ class _Entry(NamedTuple):
 
 
 class Worker:
-    """What one engine does from its readiness to its end.
-
-    Attributes:
-        memories: what it remembers of each model's answers.
-    """
+    """What one engine does from its readiness to its end."""
 
     def __init__(
         self,
@@ -62,6 +60,7 @@ class Worker:
         backends: Sequence[Backend[Any]],
         inbox: Inbox,
         meter: Meter,
+        references: Sequence[Reference | None] = (),
     ) -> None:
         settings = arena.deployment.settings
         self._board = board
@@ -79,10 +78,14 @@ class Worker:
         self._bell = Bell() if launches_ahead else None
         self._rung = 0
         self._open: list[_Entry] = []
-        self.memories = [
-            GateMemory(b.manifest.answer, settings.attention_records, tally=b.tally())
-            for b in backends
-        ]
+        self._memories = Memories(
+            arena, board.incarnation, references, [b.tally() for b in backends], meter
+        )
+
+    @property
+    def memories(self) -> list[GateMemory]:
+        """What it remembers of each model's answers."""
+        return self._memories.all
 
     def run(self) -> None:
         """Serve until the lifeline ends."""
@@ -97,6 +100,8 @@ class Worker:
                         self.take(one)
                 self._board.show_life()
                 self.work()
+                if not received and self._scheduler.is_idle:
+                    self._memories.catch_up()
         finally:
             if self._bell is not None:
                 self._bell.close()
@@ -157,6 +162,7 @@ class Worker:
         with os.fdopen(handed.descriptor, "rb") as file:
             file.seek(0)
             handover.take_over(self._by_version, file.read())
+        self._memories.tell()
 
     def _is_wanted(self, job: Job[Peer]) -> bool:
         return not job.peer.is_gone and self._slots.is_held(job.slot, job.ticket)
@@ -237,6 +243,8 @@ class Worker:
                     self._slots.answered([batch.jobs[i].slot for i in kept], memory.layout.width),
                     [asked.callers[i] for i in kept],
                 )
+        if entries:
+            self._memories.tell()
 
     def _refuse(self, job: Job[Peer], outcome: Outcome) -> None:
         self._slots.refuse(job.slot, outcome)

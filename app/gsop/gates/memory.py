@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gsop.gates.answers import AnswerLayout
+from gsop.gates.drift import DriftWatch
 from gsop.gates.statistics import GateStatistics
 from gsop.gates.tally import ClassTally, Groups, HostTally
 
 BLOCK = 64
 """Records that are counted together."""
+
+_DRIFT = "drift."  # begins the names of its arrays in a state
 
 
 @dataclass
@@ -45,12 +48,14 @@ class GateMemory:
         capacity: records kept; the next one displaces the oldest.
         since: Unix time from which on the statistics count.
         tally: of the classes; in the host's memory, if none is given.
+        drift: sees what the statistics see, if it is watched.
     """
 
     layout: AnswerLayout
     capacity: int
     since: float = field(default_factory=time.time)
     tally: ClassTally | None = None
+    drift: DriftWatch | None = None
 
     def __post_init__(self) -> None:
         self._by_class: ClassTally = self.tally or HostTally(self.layout.gate_size)
@@ -78,7 +83,7 @@ class GateMemory:
         for start in range(0, len(ids), self._block):
             part = slice(start, start + self._block)
             if self._next + len(ids[part]) - self._counted > self._block:
-                self._count()
+                self.catch_up()
             places = np.arange(self._next, self._next + len(ids[part])) % self.capacity
             self._values[places] = values[part]
             self._times[places] = now
@@ -92,14 +97,16 @@ class GateMemory:
                 self._places[id_] = place
             self._next += len(places)
 
-    def _count(self) -> None:
-        """Bring the statistics up to date with the records."""
+    def catch_up(self) -> None:
+        """Bring the statistics, and what is watched of drift, up to date with the records."""
         places = np.arange(self._counted, self._next) % self.capacity
         self._counted = self._next
         if not len(places):
             return
         values, callers = self._values[places], self._callers[places]
         gates, winners = self.layout.gate_values(values), self.layout.winners(values)
+        if self.drift is not None:
+            self.drift.add(values, float(self._times[places[-1]]))
         self._by_class.add(gates, winners)
         self._by_caller.count(gates, callers)
 
@@ -111,7 +118,7 @@ class GateMemory:
 
         An caller's classes are not told apart: they would multiply the memory.
         """
-        self._count()
+        self.catch_up()
         if caller is not None:
             return self._by_caller.get(caller) or self._nothing()
         if class_id is None:
@@ -134,7 +141,7 @@ class GateMemory:
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """All that is remembered, oldest record first: values for JSON, and arrays."""
-        self._count()
+        self.catch_up()
         places = self._kept()
         classes, callers = list(self._by_class.classes()), sorted(self._by_caller)
         total = self._by_class.total()
@@ -154,6 +161,9 @@ class GateMemory:
             "owners": self._callers[places],
             "sums": np.stack([total.sums, *(group.sums for group in groups)]),
         }
+        if self.drift is not None:
+            meta["drift"], watched = self.drift.state()
+            arrays |= {f"{_DRIFT}{name}": array for name, array in watched.items()}
         return meta, arrays
 
     def take_over(self, meta: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -179,6 +189,9 @@ class GateMemory:
             self._by_class.merge(key, next(counted))
         for key in meta["callers"]:
             self._by_caller[key].merge(next(counted))
+        if self.drift is not None and "drift" in meta:
+            watched = {n.removeprefix(_DRIFT): a for n, a in arrays.items() if n.startswith(_DRIFT)}
+            self.drift.take_over(meta["drift"], watched)
 
     def _kept(self) -> npt.NDArray[np.intp]:
         """Where the records lie, oldest first."""

@@ -62,13 +62,27 @@ def colour_map(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     return np.stack([channel.round().astype(np.uint8) for channel in channels], axis=-1)
 
 
-def draw_gates(gates: Sequence[Gate], *, title: str) -> bytes:
-    """Draws the gates of one prediction.
+@dataclass(frozen=True)
+class Scale:
+    """What the colours mean.
+
+    Attributes:
+        top: the value of the last colour; the first is that of 0.
+        legend: stands beside the colour bar.
+    """
+
+    top: float = 1.0
+    legend: str = "0 closes, 1 opens"
+
+
+def draw_gates(gates: Sequence[Gate], *, title: str, scale: Scale = Scale()) -> bytes:
+    """Draws the gates of one prediction, or what else there is of each of their numbers.
 
     Args:
-        gates: each gate's description and its values from 0 to 1, of the described shape or flat;
-            in network order.
+        gates: each gate's description and its values from 0 to ``scale.top``, of the described
+            shape or flat; in network order.
         title: stands above the panels; cut where it is too long.
+        scale: what the colours mean.
 
     Returns:
         A PNG file, 752 to 4480 pixels wide for 1 to 100 gates.
@@ -79,7 +93,7 @@ def draw_gates(gates: Sequence[Gate], *, title: str) -> bytes:
     box = _box(len(gates))
     rows = _arrange([_Panel(spec, values.reshape(spec.shape), box) for spec, values in gates])
     picture = Image.new("RGB", _size(rows), _PAPER)
-    pen = _Pen(picture)
+    pen = _Pen(picture, scale)
     pen.header(title)
     top = _MARGIN + _HEADER
     if not rows:
@@ -178,8 +192,9 @@ def _row_height(row: list[_Panel]) -> int:
 class _Pen:
     """Draws on one picture. Holds its fonts, as FreeType's faces cannot be shared by threads."""
 
-    def __init__(self, picture: Image.Image) -> None:
+    def __init__(self, picture: Image.Image, scale: Scale) -> None:
         self._picture = picture
+        self._scale = scale
         self._draw = ImageDraw.Draw(picture)
         sizes = (_TITLE, _HEADING, _TEXT, _SMALL)
         self._fonts = {size: ImageFont.load_default(size) for size in sizes}
@@ -201,10 +216,9 @@ class _Pen:
         for value in (0, 0.25, 0.5, 0.75, 1):
             x = _MARGIN + round(value * (width - 1))
             self._draw.line((x, top + height, x, top + height + 5), _FRAME)
-            self.text((x, top + height + 8), f"{value:g}", _SMALL, _FAINT, "ma")
-        self.text(
-            (_MARGIN + width + 24, top + height / 2), "0 closes, 1 opens", _TEXT, _FAINT, "lm"
-        )
+            self.text((x, top + height + 8), f"{value * self._scale.top:g}", _SMALL, _FAINT, "ma")
+        at = (_MARGIN + width + 24, top + height / 2)
+        self.text(at, self._scale.legend, _TEXT, _FAINT, "lm")
 
     def panel(self, panel: _Panel, left: int, top: int) -> None:
         """One gate, its caption's upper left corner at ``left, top``."""
@@ -220,7 +234,7 @@ class _Pen:
 
     def _cells(self, panel: _Panel, left: int, top: int) -> None:
         cells, (width, height) = panel.cells(), panel.picture
-        colours = colour_map(np.nan_to_num(cells))
+        colours = colour_map(np.nan_to_num(cells) / self._scale.top)
         colours[np.isnan(cells)] = 255
         shrinks = cells.shape[1] > width or cells.shape[0] > height
         how = Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from gsop.gates.drift_query import DriftQuery, Reply
 from gsop.gates.memory import GateMemory, Record
 from gsop.gates.statistics import GateStatistics
 
 RECENT = 20
 """Newest predictions that ``GET /attention`` lists."""
-
-Reply = tuple[dict[str, Any], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,11 @@ class RecordQuery:
         return meta["model"], record
 
 
-Query = StatisticsQuery | RecordQuery
+Query = StatisticsQuery | RecordQuery | DriftQuery
 _QUERIES: dict[str, type[Query]] = {
     "statistics": StatisticsQuery,
     "record": RecordQuery,
+    "drift": DriftQuery,
 }
 _NAMES = {kind: name for name, kind in _QUERIES.items()}
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from gsop.arena.board import Board, SeatBoard
 from gsop.arena.deployment import Deployment
+from gsop.arena.drift_board import DriftBoard
 from gsop.arena.layout import Arena
 from gsop.arena.messages import listen
 from gsop.arena.slot import Autopsy
@@ -43,6 +44,7 @@ class EngineSet:
     Attributes:
         arena: the shared memory.
         board: what the engines tell.
+        drift: how far they say that versions have drifted.
         failure: why it cannot be set up.
         deaths: how often an engine died while it ran a batch of a version, by the version's place.
     """
@@ -58,6 +60,7 @@ class EngineSet:
     ) -> None:
         self.arena = Arena.create(deployment)
         self.board = Board(self.arena)
+        self.drift = DriftBoard(self.arena)
         self.failure: str | None = None
         self.deaths: Counter[int] = Counter()
         self._seats = SeatBoard(self.arena)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from gsop.arena.board import Board
 from gsop.arena.counters import Meter
+from gsop.arena.drift_board import DriftBoard
 from gsop.arena.families import INFERENCE_SECONDS, PREDICTION_SECONDS
 from gsop.arena.layout import Arena
 from gsop.arena.service_board import ServiceBoard
@@ -33,8 +34,10 @@ from gsop.errors import (
     NotReady,
     Overloaded,
 )
-from gsop.gates.queries import Query, Reply, ask
+from gsop.gates.drift_query import Reply
+from gsop.gates.queries import Query, ask
 from gsop.serving.link import EngineLink, Waiter
+from gsop.serving.references import References
 from gsop.store.manifest import Manifest
 
 ASK_SECONDS = 10.0
@@ -85,11 +88,15 @@ class Engines:
     Attributes:
         board: what the engines tell of themselves.
         models: those that are loaded.
+        drift: how far the engines say that versions have drifted.
+        references: what the versions bring.
     """
 
     def __init__(self, arena: Arena, service: ServiceBoard, meter: Meter) -> None:
         deployment = arena.deployment
         self.board = Board(arena)
+        self.drift = DriftBoard(arena)
+        self.references = References(deployment.settings.model_store)
         self.models = [
             LoadedModel(index, manifest, str(deployment.place(index)))
             for index, manifest in enumerate(deployment.manifests)
