@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from gsop.errors import NotReady, UnknownPrediction
+from gsop.gates.drift_query import DriftQuery, DriftReport
 from gsop.gates.memory import Record
 from gsop.gates.queries import RECENT, RecordQuery, StatisticsQuery
 from gsop.gates.statistics import GateStatistics
@@ -79,6 +80,26 @@ class GateQuestions:
             raise NotReady("no engine is ready to be asked, or it is too busy")
         recent.sort(key=lambda entry: entry.time, reverse=True)
         return Statistics(total, since, recent[:RECENT])
+
+    async def drift(self, model: LoadedModel) -> DriftReport:
+        """How far a version's gates have drifted, by the engine that has most to tell of it.
+
+        Raises:
+            NotReady: if no engine answers.
+        """
+        reports: list[DriftReport] = []
+        for generation in self._generations.alive:
+            found = generation.engines.find(model.manifest.name, model.manifest.version)
+            if found is None:
+                continue
+            query = DriftQuery(found.index)
+            try:
+                reports += [query.read(*reply) for reply in await generation.engines.ask(query)]
+            except NotReady:
+                continue
+        if not reports:
+            raise NotReady("no engine is ready to be asked, or it is too busy")
+        return max(reports, key=lambda report: report.weight)
 
     async def record(self, id_: str, caller: int | None = None) -> tuple[LoadedModel, Record]:
         """One earlier prediction, and the version that made it; of ``caller`` if that is given.

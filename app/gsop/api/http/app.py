@@ -18,6 +18,7 @@ from starlette.types import Scope
 import gsop
 from gsop.api.http import (
     attention,
+    drift,
     health,
     models,
     pages,
@@ -146,7 +147,7 @@ class PlainRoute(Route):
 
 def _add_routes(app: FastAPI) -> None:
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
-    for module in (attention, models, versions, health, status, preprocess, pages):
+    for module in (attention, models, versions, drift, health, status, preprocess, pages):
         app.include_router(module.router)
 
 

@@ -60,7 +60,7 @@ async def attention(
     if query.class_ is not None:
         caller.require(KeyScope.ADMIN, "class")
     model = find_loaded(service.generations, query.model, query.version)
-    _check_stage(model, query.stage)
+    check_stage(model, query.stage)
     seen = await service.gates.statistics(model, _class_id(model, query.class_), caller.sees)
     return rendering.json_response(rendering.statistics(model, seen, query.stage))
 
@@ -87,10 +87,13 @@ async def attention_of(
     """
     media_type = choose(accept, tuple(RECORD_FORMATS))
     model, kept = await service.gates.record(id, caller_of(request.scope).sees)
-    return await write_record(media_type, model, kept)
+    references = service.engines.references
+    familiarity = await references.familiarity(model.manifest, kept.values)
+    return await write_record(media_type, model, kept, familiarity)
 
 
-def _check_stage(model: LoadedModel, stage: str | None) -> None:
+def check_stage(model: LoadedModel, stage: str | None) -> None:
+    """Refuse the name of a stage that has no gate."""
     stages = sorted({gate.stage for gate in model.manifest.answer.gates})
     if stage is not None and stage not in stages:
         raise InvalidParameter(

@@ -6,6 +6,7 @@ A new form is a row. The first is what is given where ``Accept`` likes several a
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
@@ -21,34 +22,41 @@ _DRAWING = CapacityLimiter(1)
 on."""
 
 
+async def draw(picture: Callable[..., bytes], *arguments: Any) -> bytes:
+    """Have something slow made, in a thread, when it is its turn."""
+    return await to_thread.run_sync(picture, *arguments, limiter=_DRAWING)
+
+
 @dataclass(frozen=True)
 class Format:
     """One form.
 
     Attributes:
-        write: makes the body.
+        write: makes the body of a record and its familiarity.
         is_slow: whether that takes long enough to be done in a thread.
         headers: of the answer.
     """
 
-    write: Callable[[LoadedModel, Record], bytes]
+    write: Callable[[LoadedModel, Record, float | None], bytes]
     is_slow: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def _json(model: LoadedModel, kept: Record) -> bytes:
-    return rendering.to_json(rendering.record(model, kept))
+def _json(model: LoadedModel, kept: Record, familiarity: float | None) -> bytes:
+    return rendering.to_json(rendering.record(model, kept, familiarity))
 
 
-def _picture(model: LoadedModel, kept: Record) -> bytes:
+def _picture(model: LoadedModel, kept: Record, familiarity: float | None) -> bytes:
     """The gates as a PNG."""
     manifest = model.manifest
     best = manifest.answer.top_classes(kept.values, 1)[0]
     title = f"{manifest.name}/{manifest.version}: {best.label} ({best.probability:.1%})"
+    if familiarity is not None:
+        title += f", familiarity {familiarity:.1%}"
     return draw_gates(list(manifest.answer.gates_of(kept.values)), title=title)
 
 
-def _arrays(model: LoadedModel, kept: Record) -> bytes:
+def _arrays(model: LoadedModel, kept: Record, _: float | None) -> bytes:
     """npz: ``probabilities``, and each gate under its name."""
     layout = model.manifest.answer
     arrays = {spec.name: gate for spec, gate in layout.gates_of(kept.values)}
@@ -67,11 +75,13 @@ RECORD_FORMATS: Mapping[str, Format] = {
 }
 
 
-async def write_record(media_type: str, model: LoadedModel, kept: Record) -> Response:
+async def write_record(
+    media_type: str, model: LoadedModel, kept: Record, familiarity: float | None
+) -> Response:
     """A record in one of :data:`RECORD_FORMATS`."""
     form = RECORD_FORMATS[media_type]
     if form.is_slow:
-        body = await to_thread.run_sync(form.write, model, kept, limiter=_DRAWING)
+        body = await draw(form.write, model, kept, familiarity)
     else:
-        body = form.write(model, kept)
+        body = form.write(model, kept, familiarity)
     return Response(body, media_type=media_type, headers=dict(form.headers))

@@ -85,6 +85,7 @@ def _of_versions(generations: Generations) -> Iterator[Metric]:
         [([], status.memory_bytes)],
     )
     yield from _of_comparisons(generations)
+    yield from _of_drift(generations)
     rollbacks = CounterMetricFamily(
         "gsop_rollbacks",
         "Canaries whose share the service took back by itself.",
@@ -117,6 +118,39 @@ def _of_comparisons(generations: Generations) -> Iterator[Metric]:
     ):
         rows = [(names, getattr(report, member)) for names, report in found]
         yield gauge(metric, text, labels, [(names, e.value) for names, e in rows if e is not None])
+
+
+def _of_drift(generations: Generations) -> Iterator[Metric]:
+    """How far versions are from their references."""
+    engines = generations.present.engines
+    labels = ["model", "version", "reference"]
+    found = [
+        (
+            [m.manifest.name, m.manifest.version, "learned" if drift.is_learned else "published"],
+            drift,
+        )
+        for m in engines.models
+        if (drift := engines.drift.status(m.index)).images
+    ]
+    yield gauge(
+        "gsop_drift_score",
+        "Evidence that the gates are not those of the reference, over its limit: above 1 it is "
+        "drift. Absent until there are two windows.",
+        labels,
+        [(names, drift.score) for names, drift in found if drift.score is not None],
+    )
+    yield gauge(
+        "gsop_drift_gates",
+        "Numbers in the gates that are over the limit in the newest window.",
+        labels,
+        [(names, float(drift.gates)) for names, drift in found],
+    )
+    yield gauge(
+        "gsop_drift_images",
+        "Different images that were compared with the reference, since it is compared with.",
+        labels,
+        [(names, float(drift.images)) for names, drift in found],
+    )
 
 
 def _of_engines(engines: Sequence[tuple[str, EngineStatus]]) -> Iterator[Metric]:

@@ -1,5 +1,6 @@
 """``POST /predict``: images in, predictions and gates out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -49,32 +50,61 @@ class Predict:
             outcomes = await visit.classify(
                 images, top_k=query.top_k, timeout_ms=query.timeout_ms, watch=watch_of(request)
             )
-        response = _response(outcomes, query, visit.seconds)
+        familiar = await _familiarity(service, outcomes) if query.familiarity else ()
+        response = _response(outcomes, query, familiar, visit.seconds)
         await response(scope, receive, send)
 
 
-def _response(outcomes: Outcomes, query: PredictQuery, total: float) -> Response:
+Familiar = Sequence[float | None]
+"""How familiar each image's answer is; empty if nobody asked."""
+
+
+async def _familiarity(service: Service, outcomes: Outcomes) -> Familiar:
+    """How familiar each outcome is that is an answer."""
+    references = service.engines.references
+    return [
+        await references.familiarity(outcome.model.manifest, outcome.inference.values)
+        if isinstance(outcome, Classified)
+        else None
+        for outcome in outcomes
+    ]
+
+
+def _response(
+    outcomes: Outcomes, query: PredictQuery, familiar: Familiar, total: float
+) -> Response:
+    each = zip(outcomes, familiar or [None] * len(outcomes), strict=True)
     if len(outcomes) > 1:
-        results = [_result(outcome, query, total) for outcome in outcomes]
+        results = [_result(outcome, query, known, total) for outcome, known in each]
         return rendering.json_response({"results": results})
-    return _single(outcomes[0], query, total)
+    return _single(*next(each), query, total)
 
 
-def _single(outcome: Classified | GSoPError, query: PredictQuery, total: float) -> Response:
+def _single(
+    outcome: Classified | GSoPError, known: float | None, query: PredictQuery, total: float
+) -> Response:
     if isinstance(outcome, GSoPError):
         raise outcome
-    content = _prediction(outcome, query, total)
+    content = _prediction(outcome, query, known, total)
     timing = rendering.server_timing(content["timing_ms"])
     return rendering.json_response(content, headers={"Server-Timing": timing})
 
 
-def _result(outcome: Classified | GSoPError, query: PredictQuery, total: float) -> dict[str, Any]:
+def _result(
+    outcome: Classified | GSoPError, query: PredictQuery, known: float | None, total: float
+) -> dict[str, Any]:
     if isinstance(outcome, GSoPError):
         return {"prediction": None, "error": problem(outcome)}
-    return {"prediction": _prediction(outcome, query, total), "error": None}
+    return {"prediction": _prediction(outcome, query, known, total), "error": None}
 
 
-def _prediction(answer: Classified, query: PredictQuery, total: float) -> dict[str, Any]:
+def _prediction(
+    answer: Classified, query: PredictQuery, known: float | None, total: float
+) -> dict[str, Any]:
     return rendering.prediction(
-        answer, top_k=query.top_k, attention=query.attention, total_seconds=total
+        answer,
+        top_k=query.top_k,
+        attention=query.attention,
+        familiarity=known,
+        total_seconds=total,
     )

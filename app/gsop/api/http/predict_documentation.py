@@ -33,11 +33,13 @@ from gsop.images import FORMAT_NAMES
 _EXAMPLE: dict[str, Any] = {
     "id": "k3vPz0eXy4mFh2QbT7aN",
     "model": {"name": "digits", "version": "1"},
+    "role": "stable",
     "predictions": [
         {"class_id": 7, "label": "7", "probability": 0.98},
         {"class_id": 1, "label": "1", "probability": 0.01},
     ],
     "attention": None,
+    "familiarity": None,
     "timing_ms": {"decode": 0.21, "queue": 0.11, "inference": 2.9, "total": 3.6},
 }
 
@@ -81,8 +83,9 @@ BODY = {
 async def predict(query: Annotated[PredictQuery, Query()]) -> None:
     """Classify one image, or each of several.
 
-    With `attention=true` the answer holds the gates of every stage. Several images in one
-    multipart body get several results, each with its own error if it is the bad one.
+    With `attention=true` the answer holds the gates of every stage; with `familiarity=true` how
+    like its gates are to those of the images that the version was measured on. Several images in
+    one multipart body get several results, each with its own error if it is the bad one.
     """
 
 

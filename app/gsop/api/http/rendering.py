@@ -31,7 +31,12 @@ def json_response(content: Any, headers: dict[str, str] | None = None) -> Respon
 
 
 def prediction(
-    answer: Classified, *, top_k: int, attention: bool, total_seconds: float
+    answer: Classified,
+    *,
+    top_k: int,
+    attention: bool,
+    familiarity: float | None,
+    total_seconds: float,
 ) -> dict[str, Any]:
     """The answer for one image (:class:`gsop.api.http.schemas.Prediction`)."""
     layout, values = answer.model.manifest.answer, answer.inference.values
@@ -41,6 +46,7 @@ def prediction(
         "role": answer.role,
         "predictions": _predictions(layout.top_classes(values, top_k)),
         "attention": _gates(layout.gates_of(values)) if attention else None,
+        "familiarity": familiarity,
         "timing_ms": {
             "decode": _milliseconds(answer.decode_seconds),
             "queue": _milliseconds(answer.inference.queue_seconds),
@@ -67,7 +73,7 @@ def statistics(model: LoadedModel, seen: Statistics, stage: str | None) -> dict[
         "samples": seen.gates.samples,
         "since": moment(seen.since),
         "stages": [
-            _header(spec) | {name: parts.get(name, {}).get(spec.name) for name in SUMMARY}
+            header(spec) | {name: parts.get(name, {}).get(spec.name) for name in SUMMARY}
             for spec in layout.gates
             if stage in (None, spec.stage)
         ],
@@ -83,7 +89,7 @@ def statistics(model: LoadedModel, seen: Statistics, stage: str | None) -> dict[
     }
 
 
-def record(model: LoadedModel, kept: Record) -> dict[str, Any]:
+def record(model: LoadedModel, kept: Record, familiarity: float | None) -> dict[str, Any]:
     """One earlier prediction (:class:`gsop.api.http.schemas.AttentionRecord`)."""
     layout = model.manifest.answer
     return {
@@ -91,6 +97,7 @@ def record(model: LoadedModel, kept: Record) -> dict[str, Any]:
         "model": model_ref(model),
         "time": moment(kept.time),
         "predictions": _predictions(layout.top_classes(kept.values, kept.top_k)),
+        "familiarity": familiarity,
         "stages": _gates(layout.gates_of(kept.values)),
     }
 
@@ -121,10 +128,11 @@ def _predictions(scores: Iterable[ClassScore]) -> list[dict[str, Any]]:
 def _gates(
     gates: Iterable[tuple[GateSpec, npt.NDArray[np.floating]]],
 ) -> list[dict[str, Any]]:
-    return [_header(spec) | {"gate": np.ascontiguousarray(gate)} for spec, gate in gates]
+    return [header(spec) | {"gate": np.ascontiguousarray(gate)} for spec, gate in gates]
 
 
-def _header(spec: GateSpec) -> dict[str, Any]:
+def header(spec: GateSpec) -> dict[str, Any]:
+    """Which gate it is."""
     return {"stage": spec.stage, "block": spec.block, "kind": spec.kind, "shape": spec.shape}
 
 

@@ -14,6 +14,7 @@ TRAFFIC = "/models/{name}/traffic"
 PROMOTE = "/models/{name}/promote"
 ROLLBACK = "/models/{name}/rollback"
 COMPARISON = "/models/{name}/comparison"
+DRIFT = "/models/{name}/drift"
 HEALTHZ = "/healthz"
 READYZ = "/readyz"
 METRICS = "/metrics"
@@ -22,7 +23,7 @@ PREPROCESS = "/preprocess"
 
 ROUTES = (
     *(PREDICT, ATTENTION, ATTENTION_OF, MODELS, MODEL),
-    *(LOAD, UNLOAD, TRAFFIC, PROMOTE, ROLLBACK, COMPARISON),
+    *(LOAD, UNLOAD, TRAFFIC, PROMOTE, ROLLBACK, COMPARISON, DRIFT),
     *(HEALTHZ, READYZ, METRICS, STATUS, PREPROCESS),
 )
 """Those that are counted by name; the application refuses to have others. What is no call, such as

@@ -13,6 +13,12 @@ from gsop.arena.states import EngineState
 from gsop.serving.status import ComparisonReport, VersionState
 from gsop.serving.traffic import Traffic
 
+FAMILIARITY = (
+    "Of the images that the version was measured on, the share whose gates are as unlike those of "
+    "the others of the answer's class as this image's: near 0 the image is unlike all that the "
+    "version knows, whatever it answers. `null` if the version brings no reference."
+)
+
 
 class Problem(BaseModel):
     """RFC 9457 problem details."""
@@ -46,6 +52,9 @@ class PredictQuery(PreprocessQuery):
         5, ge=1, le=1_000_000, description="Predictions to list; clamped to the classes there are."
     )
     attention: bool = Field(False, description="Whether to return the gates of every stage.")
+    familiarity: bool = Field(
+        False, description="Whether to say how familiar the gates of the answer are."
+    )
 
 
 class AttentionQuery(BaseModel):
@@ -114,6 +123,9 @@ class Prediction(BaseModel):
     )
     predictions: list[ClassPrediction]
     attention: list[Gate] | None = Field(description="`null` unless asked for.")
+    familiarity: float | None = Field(
+        ge=0, le=1, description=f"{FAMILIARITY} `null` unless asked for."
+    )
     timing_ms: Timing
 
 
@@ -165,6 +177,7 @@ class AttentionRecord(BaseModel):
     model: ModelRef
     time: datetime
     predictions: list[ClassPrediction]
+    familiarity: float | None = Field(ge=0, le=1, description=FAMILIARITY)
     stages: list[Gate]
 
 

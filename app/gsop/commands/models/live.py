@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -62,24 +63,38 @@ class Live:
         headers = {"Content-Type": "application/json"} if content is not None else {}
         if etag is not None:
             headers["If-Match"] = etag
+        data = None if content is None else json.dumps(content).encode()
+        body, tag = self._send(method, path, data, headers)
+        try:
+            return Answer(json.loads(body), tag)
+        except ValueError as error:
+            raise self._silent(error) from error
+
+    def picture(self, path: str) -> bytes:
+        """Ask for a PNG; raises as :meth:`call`."""
+        return self._send("GET", path, None, {"Accept": "image/png"})[0]
+
+    def _send(
+        self, method: str, path: str, data: bytes | None, headers: dict[str, str]
+    ) -> tuple[bytes, str | None]:
         if (key := client_key()) is not None:
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(  # noqa: S310  # the scheme was looked at
-            self._url + path,
-            data=None if content is None else json.dumps(content).encode(),
-            headers=headers,
-            method=method,
+            self._url + path, data=data, headers=headers, method=method
         )
         try:
             with urllib.request.urlopen(request) as response:  # noqa: S310
-                return Answer(json.load(response), response.headers["ETag"])
+                return response.read(), response.headers["ETag"]
         except urllib.error.HTTPError as error:
             raise _problem(error) from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise ConfigError(
-                f"no service answers at {self._url} ({reason}): start it, or say where with --url"
-            ) from error
+            raise self._silent(error) from error
+
+    def _silent(self, error: Exception) -> ConfigError:
+        reason = getattr(error, "reason", error)
+        return ConfigError(
+            f"no service answers at {self._url} ({reason}): start it, or say where with --url"
+        )
 
 
 def load(url: str, *, reference: str, policy: str, sha256: str | None) -> int:
@@ -144,6 +159,49 @@ def compare_live(url: str, *, name: str) -> int:
     for report in reports:
         _show_comparison(report)
     return 0
+
+
+def drift(url: str, *, reference: str, picture: Path | None) -> int:
+    """How far a version's gates are from its reference."""
+    live, (name, _, version) = Live(url), reference.partition("/")
+    path = f"/models/{urllib.parse.quote(name, safe='')}/drift"
+    if version:
+        path += f"?version={urllib.parse.quote(version)}"
+    _show_drift(live.get(path).content)
+    if picture is not None:
+        try:
+            picture.write_bytes(live.picture(path))
+        except OSError as error:
+            raise ConfigError(f"{picture} cannot be written: {error.strerror}") from error
+        print(f"wrote {picture}")
+    return 0
+
+
+def _show_drift(seen: Mapping[str, Any]) -> None:
+    name = "{name}/{version}".format(**seen["model"])
+    reference, window, learning = seen["reference"], seen["window"], seen["learning"]
+    if reference is None:
+        told = "has no reference, and learns none"
+        if learning is not None:
+            told = f"learns a reference: {learning['images']} of {learning['wanted']} images"
+        print(f"{name} {told}")
+        return
+    print(f"{name}: reference {reference['kind']}, {reference['what']}, {reference['made']}")
+    if window is None:
+        print("  no image has been compared with it yet")
+        return
+    score = "not judged yet" if seen["score"] is None else f"{seen['score']:.2f}"
+    print(f"  drift {score} (above 1 the images have changed)")
+    print(
+        f"  the {'last' if window['complete'] else 'first'} {window['images']} images: "
+        f"{window['score']:.2f}, {window['repeats']:.1f} of them worth one"
+    )
+    for one in seen["largest"][:5]:
+        place = ", ".join(map(str, one["place"]))
+        print(
+            f"  {one['block']:<10} {one['kind']} {place:<6} {one['reference']:.3f} -> "
+            f"{one['live']:.3f}, {one['evidence']:+.2f} of the limit"
+        )
 
 
 def _go(url: str, name: str, way: str) -> int:

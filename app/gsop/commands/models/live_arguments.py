@@ -1,6 +1,7 @@
 """The arguments of those commands of ``gsop models`` that change a service which runs."""
 
 import argparse
+from pathlib import Path
 
 from gsop.commands.options import add_entry
 
@@ -20,6 +21,7 @@ def add_live(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         ("compare-live", "the stable version beside its canary and its shadow"),
     ):
         _add(commands, name, text).add_argument("name", help="the model's name")
+    _add_drift(_add(commands, "drift", "how far the gates are from the version's reference"))
 
 
 def _add(
@@ -44,6 +46,13 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         "a device has no memory for both: requests wait meanwhile",
     )
     parser.add_argument("--sha256", help="of the weights that it must have")
+
+
+def _add_drift(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "reference", metavar="NAME[/VERSION]", help="a model's stable version, or another one"
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="PNG to write")
 
 
 def _add_unload(parser: argparse.ArgumentParser) -> None:
