@@ -105,7 +105,7 @@ def test_small_windows_are_waited_for() -> None:
 
 def test_drift_counts_only_where_the_images_are_not_to_blame() -> None:
     assert reason(seen(9, drift=0.5), seen(9, drift=1.5)) == "drift"
-    assert reason(seen(9), seen(9, drift=1.5)) == "drift"
+    assert reason(seen(9), seen(9, drift=1.5)) is None, "the images may be to blame"
     assert reason(seen(9, drift=1.2), seen(9, drift=1.5)) is None
     assert reason(seen(9, drift=0.5), seen(9, drift=0.9)) is None
 

@@ -48,7 +48,8 @@ class Seen(NamedTuple):
         failed: of them by fault of the version.
         deaths: engines that died on its batches.
         buckets: answers by their time on the device, as in the histogram's buckets.
-        drift: its gates' distance from its reference, over the limit; ``None``: it has none.
+        drift: its gates' distance from the reference that it brings, over the limit; ``None`` if it
+            brings none, or has not answered enough images.
     """
 
     answered: int
@@ -124,8 +125,8 @@ class Judge:
     def _by_drift(stable: Seen, canary: Seen) -> Verdict | None:
         if canary.drift is None or canary.drift <= 1:
             return None
-        if stable.drift is not None and stable.drift > 1:
-            return None  # the images have changed, not the version
+        if stable.drift is None or stable.drift > 1:
+            return None  # the images have changed, not the version; or may have
         return Verdict(
             "drift", "its gates are not those of its reference; the stable version's are"
         )

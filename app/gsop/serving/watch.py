@@ -25,7 +25,7 @@ from gsop.errors import (
     NonFiniteOutput,
     UnknownModel,
 )
-from gsop.serving.book import Begun
+from gsop.serving.book import Begun, Key
 from gsop.serving.compare import report, side
 from gsop.serving.judge import Judge, Seen, Verdict
 from gsop.serving.status import ComparisonReport, Side
@@ -107,8 +107,8 @@ class Watch:
         run = self._of(name, version, shares.run)
         book, traffic = self._versions.book, shares.traffic
         places = book.place((name, traffic.stable)), book.place((name, version))
-        usual = self._seen(run, places[0], "stable", now)
-        its = self._seen(run, places[1], role, now)
+        usual = self._seen(run, (name, traffic.stable), "stable", now)
+        its = self._seen(run, (name, version), role, now)
         if role == "canary" and traffic.percent and traffic.auto_rollback:
             self._judge(name, shares, run.judge.look(usual, its))
         verdict = self._verdicts.get((name, shares.run))
@@ -145,7 +145,8 @@ class Watch:
             self._runs[name, version] = known
         return known
 
-    def _seen(self, run: _Run, place: int, role: str, now: Row) -> Seen:
+    def _seen(self, run: _Run, key: Key, role: str, now: Row) -> Seen:
+        place = self._versions.book.place(key)
         codes = {
             labels[2]: self._since(run, now, PREDICTIONS, labels)[0]
             for labels, _ in self._ledger.rows(PREDICTIONS)
@@ -154,7 +155,19 @@ class Watch:
         own = codes["ok"] + sum(codes[code] for code in FAILURES)  # the rest is its callers'
         deaths = self._supervisor.deaths().get(place, 0) - run.deaths.get(place, 0)
         buckets = self._since(run, now, INFERENCE_SECONDS, (str(place), role))[:-1]
-        return Seen(int(own), int(own - codes["ok"]), deaths, buckets)
+        return Seen(int(own), int(own - codes["ok"]), deaths, buckets, self._drift(key))
+
+    def _drift(self, key: Key) -> float | None:
+        """How far a version's gates are from the reference that it brings.
+
+        A learned one says nothing of the version: it was learned from what is to be judged.
+        """
+        engines = self._supervisor.present
+        for index, manifest in enumerate(engines.deployment.manifests):
+            if (manifest.name, manifest.version) == key:
+                status = engines.drift.status(index)
+                return None if status.is_learned else status.score
+        return None
 
     def _side(self, run: _Run, version: str, place: int, role: str, seen: Seen, now: Row) -> Side:
         took = self._since(run, now, PREDICTION_SECONDS, (str(place), role))
