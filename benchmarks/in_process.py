@@ -16,6 +16,7 @@ from gsop.arena.layout import Arena
 from gsop.arena.service import ServiceMemory, ServicePlan
 from gsop.arena.service_board import SupervisorBoard
 from gsop.arena.states import EngineState
+from gsop.processes.nursery import Birth, Report
 from gsop.serving.book import VersionBook
 from gsop.serving.classify import Classifier
 from gsop.serving.decoders import Decoders
@@ -68,12 +69,16 @@ class _InstantEngines(Engines):
         asyncio.get_running_loop().call_soon(waiter.finish, 0)
 
 
+def _no_fork(_: Birth) -> Report:
+    raise OSError("there are no decoders here")
+
+
 def application(memories: Memories) -> FastAPI:
     """The application as a front serves it, without HTTP around it and without decoders."""
     memory = ServiceMemory.attach(memories.service.fd, FRONT)
     arenas = Arenas(FRONT)
-    app = create_app(FrontProcess(memory, arenas, 1, lambda _: None))
-    generations = Generations(memory, arenas, 1, lambda _: None)
+    app = create_app(FrontProcess(memory, arenas, 1, _no_fork))
+    generations = Generations(memory, arenas, 1, _no_fork)
     arena = Arena.attach(memories.arena.fd, FRONT)
     engines = _InstantEngines(arena, generations.board, generations.meter)
     generations.use(Generation(1, engines, cast("Decoders", _NoDecoder())))

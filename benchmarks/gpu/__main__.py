@@ -92,7 +92,8 @@ def _machine(report: Report) -> None:
     needed = NEEDED_DRIVERS.get(int((torch.version.cuda or "0").partition(".")[0]), 0)
     driver = int(seen.split(", ")[1].partition(".")[0])
     report.at_least("NVIDIA driver", driver, needed, "{:.0f}")
-    report.tell("torch, cuDNN", f"{torch.__version__}, {torch.backends.cudnn.version()}")
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch's own
+    report.tell("torch, cuDNN", f"{torch.__version__}, {cudnn}")
     cores = len(os.sched_getaffinity(0))
     report.tell("processors", f"{cores} (the goals are meant for {CORES})")
 

@@ -94,7 +94,8 @@ class _Clock:
 
     def __init__(self, backend: Backend[Any]) -> None:
         self._events = [
-            torch.cuda.Event(enable_timing=True) for _ in range(0 if backend.computes_here else 2)
+            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
+            for _ in range(0 if backend.computes_here else 2)
         ]
         self._began = time.perf_counter()
         for event in self._events[:1]:
@@ -106,7 +107,7 @@ class _Clock:
             return time.perf_counter() - self._began
         self._events[1].record()
         self._events[1].synchronize()
-        return self._events[0].elapsed_time(self._events[1]) / 1000
+        return float(self._events[0].elapsed_time(self._events[1])) / 1000
 
 
 def raw(
