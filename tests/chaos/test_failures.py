@@ -15,6 +15,9 @@ SECONDS = {
     "overload": 4,
     "drain": 1,
     "rolling-restart": 1,
+    "swap-versions": 6,  # three swaps, a kill, a corrupt version
+    "many-swaps": 1.5,  # five
+    "shares": 3,  # a thousand requests
     "soak": 5,
 }
 
