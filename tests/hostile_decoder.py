@@ -107,7 +107,7 @@ def main_that_lies(plan: str, connection: int, shared: int) -> None:
     with socket.socket(fileno=connection) as front:
         front.send(decoder.BORN)
         while message := front.recv(decoder.JOB.size):
-            length, _, _ = decoder.JOB.unpack(message)
+            length, *_ = decoder.JOB.unpack(message)
             front.send(os.pread(shared, length, 0))
 
 

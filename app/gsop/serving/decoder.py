@@ -18,13 +18,14 @@ import signal
 import socket
 import struct
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from gsop.errors import ImageTooLarge, InvalidImage
-from gsop.images import InputSpec, decode_into, prepare
+from gsop.images import InputSpec, Pixels, decode_into, prepare
 from gsop.images.planes import decode_bundle_into, input_shape, load_library
 from gsop.logs import configure, describe
 from gsop.processes.cage import cage_decoder
@@ -34,8 +35,9 @@ from gsop.settings import CageMode
 
 log = logging.getLogger("gsop.decoder")
 
-JOB = struct.Struct("<IHQ")
-"""Front to decoder: bytes of the file, which of the plan's specs it is for, and a number."""
+JOB = struct.Struct("<IH?Q")
+"""Front to decoder: bytes of the file, which of the plan's specs it is for, whether a bundle is
+wanted, and a number."""
 
 BEGUN = struct.Struct("<Q")
 """At the end of the shared memory: the number of the last job that the decoder began."""
@@ -147,17 +149,16 @@ class Plan(BaseModel):
     @property
     def begun_at(self) -> int:
         """Where :data:`BEGUN` lies in the shared memory; the pixels end there."""
-        size = max(math.prod(self._shape(spec)) for spec in self.specs)
+        shapes = (input_shape(spec, as_bundles=self.as_bundles) for spec in self.specs)
+        size = max(map(math.prod, shapes))  # a bundle has room for pixels, too
         return self.pixels_at + -(-size // BEGUN.size) * BEGUN.size
 
     def pixels(
-        self, shared: mmap.mmap, model: int
+        self, shared: mmap.mmap, model: int, *, as_bundle: bool
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        """The pixels in the shared memory, as the spec of that number wants them."""
-        return np.ndarray(self._shape(self.specs[model]), np.uint8, shared, self.pixels_at)
-
-    def _shape(self, spec: InputSpec) -> tuple[int, ...]:
-        return input_shape(spec, as_bundles=self.as_bundles)
+        """The pixels in the shared memory, as the spec of that number wants them, or a bundle."""
+        shape = input_shape(self.specs[model], as_bundles=as_bundle)
+        return np.ndarray(shape, np.uint8, shared, self.pixels_at)
 
 
 def main(plan_json: str, connection_fd: int, shared_fd: int) -> None:
@@ -190,10 +191,12 @@ def _serve(connection: socket.socket, shared: mmap.mmap, plan: Plan) -> None:
     tired: list[int] = []
     signal.signal(signal.SIGXCPU, lambda number, _: tired.append(number))
     while not tired and (message := connection.recv(JOB.size)):
-        length, model, number = JOB.unpack(message)
+        length, model, as_bundle, number = JOB.unpack(message)
         BEGUN.pack_into(shared, plan.begun_at, number)
         signal.setitimer(signal.ITIMER_REAL, plan.seconds)
-        answer = _decode(shared[:length], model, shared, plan)
+        out = plan.pixels(shared, model, as_bundle=as_bundle)
+        decode = decode_bundle_into if as_bundle else decode_into
+        answer = _decode(decode, shared[:length], out, plan.specs[model], plan.max_pixels)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if length >= LARGE_BYTES:
             shared.madvise(mmap.MADV_REMOVE, 0, plan.pixels_at)
@@ -207,12 +210,12 @@ def _limit_memory(plan: Plan) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _decode(data: bytes, model: int, shared: mmap.mmap, plan: Plan) -> bytes:
+def _decode(
+    decode: Callable[..., None], data: bytes, out: Pixels, spec: InputSpec, max_pixels: int
+) -> bytes:
     """Decode one file; the answer for the front."""
     try:
-        out = plan.pixels(shared, model)
-        decode = decode_bundle_into if plan.as_bundles else decode_into
-        decode(data, out, plan.specs[model], max_pixels=plan.max_pixels)
+        decode(data, out, spec, max_pixels=max_pixels)
     except ImageTooLarge as error:
         return b"\2" + str(error).encode()
     except InvalidImage as error:

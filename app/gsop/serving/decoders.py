@@ -60,7 +60,7 @@ class Decoding:
     Attributes:
         image: the file's bytes.
         model: which of the plan's specs it is decoded for.
-        out: ``(H, W, 3)`` uint8 that receives the pixels.
+        out: ``(H, W, 3)`` uint8 that receives the pixels, or ``(N,)`` a bundle of them.
         future: done when they are there.
         tries: decoders that died on it.
         deaths: decoders that died with it in hand, whether they had begun with it or not.
@@ -71,6 +71,11 @@ class Decoding:
     ) -> None:
         self.image, self.model, self.out, self.future = image, model, out, future
         self.tries = self.deaths = 0
+
+    @property
+    def as_bundle(self) -> bool:
+        """Whether planes will do (:mod:`gsop.images.planes`)."""
+        return self.out.ndim == 1
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -84,7 +89,7 @@ class Decoder:
     """One decoding process: its socket, the memory shared with it, and what it is doing."""
 
     def __init__(self, plan: Plan, entry: str) -> None:
-        self._plan = plan.model_dump_json()
+        self._plan = plan
         self._begun_at = plan.begun_at
         self._entry = entry
         self._number = 0
@@ -92,7 +97,6 @@ class Decoder:
         os.ftruncate(self._descriptor, plan.shared_bytes)
         keep_size(self._descriptor)
         self.shared = mmap.mmap(self._descriptor, plan.shared_bytes)
-        self.pixels = [plan.pixels(self.shared, model) for model in range(len(plan.specs))]
         self.connection: socket.socket | None = None
         self.report: Report | None = None
         self.broke_rules = False
@@ -110,7 +114,8 @@ class Decoder:
         with theirs:
             try:
                 descriptors = [theirs.fileno(), self._descriptor]
-                self.report = fork(Birth("gsop-decoder", self._entry, [self._plan], descriptors))
+                told = [self._plan.model_dump_json()]
+                self.report = fork(Birth("gsop-decoder", self._entry, told, descriptors))
             except OSError:
                 ours.close()
                 raise
@@ -129,7 +134,12 @@ class Decoder:
         self.decoding, self.began = decoding, now
         self.shared[: len(decoding.image)] = decoding.image
         self._number += 1
-        self.connection.send(JOB.pack(len(decoding.image), decoding.model, self._number))
+        job = len(decoding.image), decoding.model, decoding.as_bundle, self._number
+        self.connection.send(JOB.pack(*job))
+
+    def pixels_for(self, decoding: Decoding) -> npt.NDArray[np.uint8]:
+        """What it has made of an image, in the memory that is shared with it."""
+        return self._plan.pixels(self.shared, decoding.model, as_bundle=decoding.as_bundle)
 
     @property
     def has_begun(self) -> bool:
@@ -202,7 +212,7 @@ class Decoders:
         Args:
             image: the file's bytes, at most the plan's ``max_bytes``.
             model: which of the plan's specs it is decoded for.
-            out: ``(H, W, 3)`` uint8.
+            out: ``(H, W, 3)`` uint8; ``(N,)``, where the plan has bundles, for one of them.
             deadline: monotonic ns after which nobody waits for it.
 
         Raises:
@@ -274,7 +284,7 @@ class Decoders:
         if answer.error is not None:
             decoding.future.set_exception(answer.error)
             return
-        decoding.out[...] = decoder.pixels[decoding.model]
+        decoding.out[...] = decoder.pixels_for(decoding)
         decoding.future.set_result(None)
 
     # ── deaths and births ────────────────────────────────────────────────────────────────────

@@ -1,9 +1,11 @@
 """A service on GPUs, without one: its engines compute on emulated ones (tests/emulated_cuda)."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.api.http.test_resilience import IMAGES, alone, check_answers
 from tests.images.test_planes import jpeg, needs_library, photo, png
@@ -55,6 +57,10 @@ def test_photographs_are_answered_by_their_planes_as_by_their_pixels(tiny_store:
         ) as server:
             server.wait_ready()
             answers.append([server.predict(file, top_k=10)["predictions"] for file in files])
+            seen = server.http.post(
+                "/preprocess", content=files[0], headers={"Content-Type": "image/jpeg"}
+            )
+            assert Image.open(BytesIO(seen.content)).size == (32, 32), "as pixels, either way"
     for decoded, planes in zip(*answers, strict=True):
         assert planes[0]["class_id"] == decoded[0]["class_id"]
         assert abs(planes[0]["probability"] - decoded[0]["probability"]) < 0.05
