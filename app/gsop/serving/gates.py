@@ -1,15 +1,17 @@
 """Questions about gates, put to all engines of all generations that can be asked."""
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gsop.errors import NotReady, UnknownPrediction
-from gsop.gates.drift_query import DriftQuery, DriftReport
+from gsop.gates.drift_query import DriftQuery, DriftReport, Reply
 from gsop.gates.memory import Record
-from gsop.gates.queries import RECENT, RecordQuery, StatisticsQuery
+from gsop.gates.queries import RECENT, Query, RecordQuery, StatisticsQuery
 from gsop.gates.statistics import GateStatistics
 from gsop.serving.engines import LoadedModel
-from gsop.serving.generation import Generations
+from gsop.serving.generation import Generation, Generations
 
 
 @dataclass(frozen=True)
@@ -61,23 +63,14 @@ class GateQuestions:
             NotReady: if no engine answers.
         """
         total = GateStatistics.empty(model.manifest.answer.gate_size)
-        since, recent, asked = time.time(), [], False
-        for generation in self._generations.alive:
-            found = generation.engines.find(model.manifest.name, model.manifest.version)
-            if found is None:
-                continue
-            query = StatisticsQuery(found.index, class_id, caller)
-            try:
-                replies = await generation.engines.ask(query)
-            except NotReady:
-                continue
-            asked = True
-            for meta, values in replies:
-                total.merge(query.read(meta, values))
-                since = min(since, meta["since"])
-                recent += [Recent(**fields) for fields in meta["recent"]]
-        if not asked:
-            raise NotReady("no engine is ready to be asked, or it is too busy")
+        since = time.time()
+        recent: list[Recent] = []
+        for meta, values in await self._ask_of(
+            model, lambda index: StatisticsQuery(index, class_id, caller)
+        ):
+            total.merge(StatisticsQuery.read(meta, values))
+            since = min(since, meta["since"])
+            recent += [Recent(**fields) for fields in meta["recent"]]
         recent.sort(key=lambda entry: entry.time, reverse=True)
         return Statistics(total, since, recent[:RECENT])
 
@@ -87,18 +80,7 @@ class GateQuestions:
         Raises:
             NotReady: if no engine answers.
         """
-        reports: list[DriftReport] = []
-        for generation in self._generations.alive:
-            found = generation.engines.find(model.manifest.name, model.manifest.version)
-            if found is None:
-                continue
-            query = DriftQuery(found.index)
-            try:
-                reports += [query.read(*reply) for reply in await generation.engines.ask(query)]
-            except NotReady:
-                continue
-        if not reports:
-            raise NotReady("no engine is ready to be asked, or it is too busy")
+        reports = [DriftQuery.read(*reply) for reply in await self._ask_of(model, DriftQuery)]
         return max(reports, key=lambda report: report.weight)
 
     async def record(self, id_: str, caller: int | None = None) -> tuple[LoadedModel, Record]:
@@ -108,21 +90,40 @@ class GateQuestions:
             UnknownPrediction: if no engine keeps it.
             NotReady: if no engine answers.
         """
-        query, asked = RecordQuery(id_, caller), False
-        for generation in self._generations.alive:
-            try:
-                replies = await generation.engines.ask(query)
-            except NotReady:
-                continue
-            asked = True
-            for meta, values in replies:
-                if found := query.read(meta, values):
+        query = RecordQuery(id_, caller)
+        for generation, replies in await self._ask(lambda _: query):
+            for reply in replies:
+                if found := query.read(*reply):
                     index, record = found
                     return generation.engines.models[index], record
-        if not asked:
-            raise NotReady("no engine is ready to be asked, or it is too busy")
         kept = self._generations.memory.settings.attention_records
         raise UnknownPrediction(
             f"no such prediction is kept: only the newest are ({kept} a version and engine), and "
             "none survives its engine's death"
         )
+
+    async def _ask_of(self, model: LoadedModel, query_of: Callable[[int], Query]) -> list[Reply]:
+        """What all engines say of a version; ``query_of`` is given its index in a generation."""
+
+        def query_in(generation: Generation) -> Query | None:
+            found = generation.engines.find(model.manifest.name, model.manifest.version)
+            return None if found is None else query_of(found.index)
+
+        return [reply for _, replies in await self._ask(query_in) for reply in replies]
+
+    async def _ask(
+        self, query_in: Callable[[Generation], Query | None]
+    ) -> list[tuple[Generation, list[Reply]]]:
+        """What the engines of each generation say; ``query_in`` has the question for each.
+
+        Raises:
+            NotReady: if none answers.
+        """
+        found = []
+        for generation in self._generations.alive:
+            if (query := query_in(generation)) is not None:
+                with suppress(NotReady):
+                    found.append((generation, await generation.engines.ask(query)))
+        if not found:
+            raise NotReady("no engine is ready to be asked, or it is too busy")
+        return found
