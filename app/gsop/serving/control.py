@@ -69,7 +69,7 @@ class SetTraffic(_Order):
 
     do: Literal["traffic"] = "traffic"
     traffic: Traffic
-    revision: int
+    revision: int | None = None
 
     def obey(self, versions: Versions) -> BaseModel:
         """Have it done."""

@@ -107,12 +107,12 @@ async def traffic(
     if_match: IfMatch = None,
 ) -> TrafficNow:
     """Change the shares, from the next request on. All versions that are named must be loaded."""
-    revision = _revision(if_match)
-    if revision is None:
+    if if_match is None:
         raise PreconditionRequired(
-            "say what you change: send the ETag of GET /models/{name} as If-Match"
+            "say what you change: send the ETag of GET /models/{name} as If-Match, or * for "
+            "whatever there is"
         )
-    order = SetTraffic(name=name, who=_who(request), traffic=wanted, revision=revision)
+    order = SetTraffic(name=name, who=_who(request), traffic=wanted, revision=_revision(if_match))
     return _shares(response, await service.order(order))
 
 
