@@ -18,7 +18,7 @@ class Meter:
     """A front's or an engine's hand on its row."""
 
     def __init__(self, memory: ServiceMemory) -> None:
-        ledger = Ledger(memory.plan.routes)
+        ledger = Ledger.of(memory.plan.routes)
         self._row: npt.NDArray[np.float64] = memory.own("counters")
         self._places = ledger.places
         self._requests = ledger.requests
@@ -64,7 +64,7 @@ def forget(memory: ServiceMemory, place: int) -> None:
     The rows are not the supervisor's to write; it remembers what they were, and that is taken off.
     """
     forgotten, seen = memory.own("forgotten"), totals(memory)
-    ledger = Ledger(memory.plan.routes)
+    ledger = Ledger.of(memory.plan.routes)
     for (family, labels), at in ledger.places.items():
         if family.labels and family.labels[0][0] == PLACE and labels[0] == str(place):
             forgotten[at : at + family.width] += seen[at : at + family.width]

@@ -151,6 +151,12 @@ class Ledger:
         self.places: Mapping[tuple[Family, tuple[str, ...]], int]
         self.places, self.length = self._lay_out()
 
+    @staticmethod
+    @lru_cache
+    def of(routes: tuple[str, ...]) -> "Ledger":
+        """That of these routes: to lay it out costs more than to read all of it."""
+        return Ledger(routes)
+
     def rows(self, family: Family) -> Iterator[tuple[tuple[str, ...], int]]:
         """Each combination of a family's labels, and where it begins."""
         return ((labels, at) for (owner, labels), at in self.places.items() if owner is family)

@@ -105,7 +105,7 @@ class ServiceMemory(Block[ServicePlan]):
     def regions(plan: ServicePlan) -> Mapping[str, Region]:
         """The table above."""
         fronts, engines = plan.settings.front_count, len(plan.settings.devices)
-        length = Ledger(plan.routes).length
+        length = Ledger.of(plan.routes).length
 
         def counters_of(role: Role) -> int | None:
             if role.kind == "supervisor":

@@ -67,7 +67,7 @@ class Watch:
     def __init__(self, supervisor: Supervisor, versions: Versions) -> None:
         self._supervisor = supervisor
         self._versions = versions
-        self._ledger = Ledger(supervisor.memory.plan.routes)
+        self._ledger = Ledger.of(supervisor.memory.plan.routes)
         self._runs: dict[tuple[str, str], _Run] = {}
         self._verdicts: dict[tuple[str, int], Verdict] = {}
 

@@ -38,7 +38,7 @@ class _Collector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         memory = self._generations.memory
-        ledger, summed = Ledger(memory.plan.routes), totals(memory)
+        ledger, summed = Ledger.of(memory.plan.routes), totals(memory)
         places = {
             str(version.place): (version.name, version.version)
             for version in self._generations.status.versions

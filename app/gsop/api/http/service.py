@@ -1,8 +1,9 @@
 """What the routes share: one front's hands on the service."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
@@ -17,6 +18,21 @@ from gsop.serving.generation import Generations
 from gsop.settings import Settings
 
 
+class KeptText:
+    """A text that is made anew when somebody asks for it and it has become stale."""
+
+    def __init__(self) -> None:
+        self._made = float("-inf")
+        self._text = b""
+
+    def get(self, seconds: float, make: Callable[[], bytes]) -> bytes:
+        """The text; made by ``make``, unless one was made in the last ``seconds``."""
+        now = time.monotonic()
+        if now - self._made >= seconds:
+            self._text, self._made = make(), now
+        return self._text
+
+
 @dataclass(frozen=True)
 class Service:
     """One front's hands on the service.
@@ -25,11 +41,13 @@ class Service:
         generations: where images are answered.
         classifier: turns images into answers.
         gates: asks what is remembered.
+        now: what ``GET /status`` told last.
     """
 
     generations: Generations
     classifier: Classifier
     gates: GateQuestions
+    now: KeptText = field(default_factory=KeptText)
 
     @property
     def settings(self) -> Settings:

@@ -35,17 +35,6 @@ FRESH_SECONDS = 0.5
 """For so long one text serves all who ask."""
 
 
-class _Told:
-    """The newest text."""
-
-    def __init__(self) -> None:
-        self.until = 0.0
-        self.text = b""
-
-
-_told = _Told()
-
-
 @router.get(STATUS, summary="The service now, in one text", response_model=ServiceNow)
 async def status(service: ServiceDep) -> Response:
     """Slots, engines, versions with their shares, and counts since the start.
@@ -53,10 +42,8 @@ async def status(service: ServiceDep) -> Response:
     It is what the page shows live; a difference of two, over the difference of their `time`, is a
     rate. Prometheus asks `GET /metrics` instead.
     """
-    now = time.monotonic()
-    if now >= _told.until:
-        _told.text, _told.until = rendering.to_json(_now(service)), now + FRESH_SECONDS
-    return Response(_told.text, media_type="application/json")
+    text = service.now.get(FRESH_SECONDS, lambda: rendering.to_json(_now(service)))
+    return Response(text, media_type="application/json")
 
 
 def _now(service: Service) -> dict[str, Any]:
@@ -92,7 +79,7 @@ class _Reader:
 
     def __init__(self, service: Service) -> None:
         memory = service.generations.memory
-        self._ledger = Ledger(memory.plan.routes)
+        self._ledger = Ledger.of(memory.plan.routes)
         self._totals: npt.NDArray[np.float64] = totals(memory)
         self._models = service.generations.routing.models
         self.versions = service.generations.status.versions
