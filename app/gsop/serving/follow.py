@@ -2,7 +2,9 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 
 from gsop.errors import ConfigError, GSoPError
 from gsop.serving.desired import Desired, DesiredFile
@@ -12,6 +14,12 @@ log = logging.getLogger("gsop.supervisor")
 
 LOOK_SECONDS = 1.0
 """How often the file is looked at. It is read whole: a ConfigMap is a link that is replaced."""
+
+RETRY_SECONDS = 5.0
+"""Before what did not work is tried again, and twice as long each time after that..."""
+
+MOST_RETRY_SECONDS = 300.0
+"""...but no longer than this."""
 
 
 def reconcile(versions: Versions, desired: Desired, who: str) -> list[str]:
@@ -32,50 +40,71 @@ def reconcile(versions: Versions, desired: Desired, who: str) -> list[str]:
     for name, model in desired.models.items():
         for version in dict.fromkeys([*model.versions, *model.loaded]):
             wanted.add((name, version))
-            attempt(lambda n=name, v=version: versions.load(n, v, who=who))  # type: ignore[misc]  # mypy knows no lambda's defaults
+            attempt(partial(versions.load, name, version, who=who))
         if (
             name not in (shares := versions.book.all_shares)
             or shares[name].traffic != model.traffic
         ):
-            attempt(lambda n=name, t=model.traffic: versions.shares.set(n, t, who=who))  # type: ignore[misc]
+            attempt(partial(versions.shares.set, name, model.traffic, who=who))
     for name, version in set(versions.book.manifests) - wanted:
-        attempt(lambda n=name, v=version: versions.unload(n, v, who=who, force=True))  # type: ignore[misc]
+        attempt(partial(versions.unload, name, version, who=who, force=True))
     return faults
 
 
 class Follower:
     """Watches the file in a thread.
 
+    What did not work is tried again, after longer and longer: another change may have been under
+    way, or a version may not have been in the store yet.
+
     Args:
         versions: what is changed.
         file: what is followed.
-        is_stopping: whether the service ends.
+        is_stopping: whether the service ends, after so many seconds at most.
+        is_done: whether everything is as the file said when it was read last.
     """
 
     def __init__(
-        self, versions: Versions, file: DesiredFile, is_stopping: Callable[[float], bool]
+        self,
+        versions: Versions,
+        file: DesiredFile,
+        is_stopping: Callable[[float], bool],
+        *,
+        is_done: bool,
     ) -> None:
         self._versions = versions
         self._file = file
         self._is_stopping = is_stopping
-        self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
+        self._is_done = is_done
+        self._thread = threading.Thread(target=self.follow, name="follow", daemon=True)
 
     def start(self) -> None:
         """From now on."""
         self._thread.start()
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
+        """Look again and again."""
+        pause, looked = RETRY_SECONDS, time.monotonic()
         while not self._is_stopping(LOOK_SECONDS):
             if self._file.changed():
-                self.look()
+                pause = RETRY_SECONDS
+            elif self._is_done or time.monotonic() < looked + pause:
+                continue
+            else:
+                pause = min(2 * pause, MOST_RETRY_SECONDS)
+            self._is_done = self._look()
+            looked = time.monotonic()
 
-    def look(self) -> None:
-        """Bring the service to what the file says now."""
+    def _look(self) -> bool:
+        """Bring the service to what the file says now; false if that is to be tried again."""
         try:
             desired = self._file.read()
         except ConfigError as error:
             log.error("what is served stays as it is: %s", error)
-            return
-        if desired is not None:
-            for fault in reconcile(self._versions, desired, str(self._file.path)):
-                log.error("%s is not followed in everything: %s", self._file.path, fault)
+            return True
+        if desired is None:
+            return True
+        faults = reconcile(self._versions, desired, str(self._file.path))
+        for fault in faults:
+            log.error("%s is not followed in everything: %s", self._file.path, fault)
+        return not faults

@@ -53,11 +53,13 @@ class Operator:
         """Once what the service starts with is ready, load the rest of what is wanted."""
         if not self.versions.wait_first():
             return
+        faults: list[str] = []
         if self._start.desired is not None:
-            for fault in reconcile(self.versions, self._start.desired, "the start"):
-                log.error("not everything is as it was wanted: %s", fault)
+            faults = reconcile(self.versions, self._start.desired, "the start")
+        for fault in faults:
+            log.error("not everything is as it was wanted: %s", fault)
         if self._start.file is not None and self._supervisor.memory.settings.follow:
-            Follower(self.versions, self._start.file, self._ended.wait).start()
+            Follower(self.versions, self._start.file, self._ended.wait, is_done=not faults).start()
 
 
 class Start:
