@@ -119,7 +119,15 @@ class Rollout:
         if reason is None:
             self._bequeath(remembered, new)
             return
-        again = supervisor.begin_generation(deployment.manifests, deployment.places, patient=True)
+        try:
+            again = supervisor.begin_generation(
+                deployment.manifests, deployment.places, patient=True
+            )
+        except (ConfigError, OSError) as error:
+            raise LoadFailed(
+                f"{reason}; and for what was loaded before there is no room any more ({error}): "
+                "start the service again"
+            ) from error
         supervisor.use_generation(again)
         supervisor.end_generation(new)
         if why := self._start(again, lambda _: None):

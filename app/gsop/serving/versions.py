@@ -164,6 +164,10 @@ class Versions:
             self._failed(key, str(error))
         except Conflict as error:
             load.error = error
+        except Exception as error:  # a defect must not leave it loading for ever
+            load.error = LoadFailed("an unforeseen error; the log says which")
+            self._failed(key, f"an unforeseen error: {type(error).__name__}")
+            raise
         else:
             seconds = time.monotonic() - began
             with self.book.lock:
