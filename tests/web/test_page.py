@@ -15,10 +15,13 @@ from gsop.keys import make_key
 from tests.stores import publish_tiny
 from tests.support import ROOT, TINY, Server, eventually
 
-pytestmark = pytest.mark.slow
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
+]
 
 EXAMPLE = ROOT / "examples" / "digits" / "7.png"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WITHOUT_ROOT = ["--no-sandbox"] if os.geteuid() == 0 else []
 
 expect.set_options(timeout=15_000)
@@ -26,7 +29,6 @@ expect.set_options(timeout=15_000)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM is not None, "no Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=WITHOUT_ROOT)
         yield browser
@@ -145,6 +147,10 @@ def test_versions_and_images_are_laid_side_by_side(visitor: Visitor) -> None:
     page.click("#examples button >> nth=1")
     expect(page.locator(".gate >> nth=0 >> canvas")).to_have_count(3)
     expect(page.locator("#answer")).to_contain_text("the kept one")
+    page.click("#keep")
+    page.click("#examples button >> nth=2")
+    expect(page.locator("#answer")).not_to_contain_text("the kept one")
+    expect(page.locator(".gate >> nth=0 >> canvas")).to_have_count(1)
     page.select_option("#version", "tiny/2")
     expect(page.locator("#answer")).to_contain_text("tiny/2 (requested)")
     expect(page.locator("#gates")).to_contain_text("positions")

@@ -48,7 +48,7 @@ def serve(settings: Settings) -> int:
         supervisor.start_fronts("gsop.api.http.front:main", listener)
         host, port = listener.getsockname()[:2]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        log.info("listening on %s://%s (pages: /docs)", scheme, where)
+        log.info("listening on %s://%s (pages: / and /docs)", scheme, where)
         with Operator(supervisor, start):
             supervisor.wait()
         if supervisor.failure is not None:

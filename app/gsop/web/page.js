@@ -6,6 +6,8 @@ import { draw, element, name, tableOf } from "./gates.js";
 import { watch } from "./live.js";
 
 const at = (id) => document.getElementById(id);
+const KEEP = "Keep this one, and compare the next with it";
+const LET_GO = "Compared with the kept one: let it go";
 const EXAMPLES = ["0", "3", "5-b", "7", "8"];
 
 const page = {
@@ -28,7 +30,7 @@ function trouble(error) {
   }
   if (error.status === 401 || (error.status === 403 && error.code === "forbidden")) at("key-form").hidden = false;
   const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
-  box.textContent = `${error.message}.${wait}`.replace("..", ".");
+  box.textContent = error.message.replace(/\.?$/, ".") + wait;
   box.hidden = false;
 }
 
@@ -219,8 +221,9 @@ function connect() {
   }
   for (const id of ["version", "beside"]) at(id).addEventListener("change", () => page.file && look(page.file));
   at("keep").addEventListener("click", () => {
-    page.kept = { ...page.answer, note: "the kept one" };
-    at("keep").textContent = "Kept: the next image is compared with it";
+    page.kept = page.kept ? null : { ...page.answer, note: "the kept one" };
+    at("keep").textContent = page.kept ? LET_GO : KEEP;
+    at("keep").setAttribute("aria-pressed", String(page.kept !== null));
   });
   at("around-half").addEventListener("change", () => { scale(); drawGates(); });
   at("key-form").addEventListener("submit", (event) => {
