@@ -7,6 +7,9 @@ STAMP := $(VENV)/.installed
 PEERS := gsop gsop-2 mosec-stages mosec-one litserve litserve-2 ray ray-2 fastapi fastapi-2 \
 	pytriton pytriton-1ms
 
+# Every process of the service imports torch: without bytecode kept, each would compile it anew, in ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train wheel clean gpu
 

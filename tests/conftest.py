@@ -1,15 +1,17 @@
 """Fixtures: stores and servers that several tests share; and which tests are quick."""
 
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.escapes import Outside
-from tests.support import ROOT, Server
+from tests.support import ROOT, RUN, Server, orphans
 
 QUICK = (
     *("arena", "engine", "images", "test_keys.py", "test_logs.py", "test_settings.py"),
@@ -49,6 +51,50 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if needy and not _has_gpu():
         for item in needy:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+class Teller:
+    """Says at once what failed and why: a run that is cut short has then said so."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print a failure's last lines when it happens; the whole of it comes at the end."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            last = report.longreprtext.splitlines()[-12:]
+            terminal.ensure_newline()
+            title = f"{report.nodeid}, {report.when} ({_free_megabytes()} MB free):"
+            terminal.write_line("\n".join([title, *last]))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell failures at once; mark what processes of this run are known by."""
+    config.pluginmanager.register(Teller(config))
+    os.environ.update([RUN.split("=")])
+
+
+BURIAL_SECONDS = 30.0
+"""How long what a killed service leaves may take to see that it is gone, on a busy machine."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """A service whose supervisor is gone goes too, whole, before the next tests begin."""
+    yield
+    deadline = time.monotonic() + BURIAL_SECONDS
+    while (left := orphans()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"processes that nobody stopped: {left}"
+
+
+def _free_megabytes() -> int:
+    """Of memory: what the kernel says that new processes may have."""
+    words = Path("/proc/meminfo").read_text().split()
+    return int(words[words.index("MemAvailable:") + 1]) // 1024
 
 
 def _has_gpu() -> bool:

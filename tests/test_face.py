@@ -16,7 +16,7 @@ from gsop.errors import StoreError
 from gsop.model.resnet import GSoPResNet
 from gsop.store.manifest import WEIGHTS_FILE
 from tests.stores import publish_tiny
-from tests.support import ROOT
+from tests.support import ROOT, START_SECONDS
 
 
 def test_the_face_is_these_names() -> None:
@@ -54,7 +54,7 @@ def test_a_name_that_is_none_is_refused() -> None:
 )
 def test_a_name_costs_only_what_it_needs(code: str, heavy: tuple[str, ...]) -> None:
     code = f"import sys; {code}; sys.exit(','.join(sys.modules.keys() & {set(heavy)}) or 0)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=START_SECONDS)
 
 
 def test_a_stored_network_is_loaded(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, START_SECONDS
 
 SOURCE = ROOT / "app"
 
@@ -125,7 +125,7 @@ def test_fastapi_stays_in_the_api(path: Path) -> None:
 )
 def test_what_runs_beside_the_engine_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=START_SECONDS)
 
 
 def test_what_is_quick_imports_no_torch() -> None:

@@ -10,6 +10,7 @@ from gsop.backends import registry
 from gsop.backends.null import NullBackend
 from gsop.backends.registry import BUILT_IN, find_backend, module_of
 from gsop.errors import ConfigError
+from tests.support import START_SECONDS
 
 
 def test_ours_have_short_names() -> None:
@@ -53,4 +54,4 @@ def test_to_look_a_name_up_loads_no_library() -> None:
         "import sys; from gsop.backends.registry import find_backend, module_of;"
         "module_of('openvino'); find_backend('null'); sys.exit('torch' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=START_SECONDS)

@@ -96,7 +96,7 @@ def test_it_serves_without_standard_streams(tiny_store: Path, closed: tuple[str,
     with started(command, server.environment) as process:
         url = f"http://127.0.0.1:{port}"
         eventually(lambda: ready(url), START_SECONDS)
-        answer = httpx.post(f"{url}/predict", content=IMAGE, headers=PNG, timeout=60)
+        answer = httpx.post(f"{url}/predict", content=IMAGE, headers=PNG, timeout=START_SECONDS)
         assert answer.status_code == 200
         for pid in (process.pid, *descendants(process.pid)):
             files = {entry.name: entry for entry in Path(f"/proc/{pid}/fd").iterdir()}
@@ -104,7 +104,7 @@ def test_it_serves_without_standard_streams(tiny_store: Path, closed: tuple[str,
             streams = [str(files[number].readlink()) for number in ("0", "1", "2")]
             assert not [name for name in streams if "socket" in name or "memfd" in name]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(START_SECONDS) == 0
 
 
 # ── as process 1 ─────────────────────────────────────────────────────────────────────────────────
@@ -165,6 +165,6 @@ def test_as_process_1_it_leaves_no_zombies(first: Server) -> None:
         url = str(first.http.base_url)
         return ready(url) and not set(old) & set(first.descendants()) - {pid}
 
-    eventually(recovered, 120)
+    eventually(recovered, START_SECONDS)
     assert first.predict(IMAGE)["predictions"]
     assert [name for one, name in first.descendants().items() if state_of(one) == "Z"] == []

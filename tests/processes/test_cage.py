@@ -13,7 +13,7 @@ import pytest
 from gsop.errors import ConfigError, SetupError
 from gsop.processes import cage, landlock, seccomp
 from gsop.processes.cage import check, missing
-from tests.support import ROOT
+from tests.support import ROOT, START_SECONDS
 
 WHOLE = pytest.mark.skipif(bool(missing()), reason=f"this system does not give {missing()}")
 
@@ -87,7 +87,7 @@ def front(tmp_path: Path, listener: socket.socket, mode: str) -> dict[str, str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=START_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -160,7 +160,7 @@ def test_an_engine_starts_no_program_in_any_thread(tmp_path: Path, mode: str, an
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=START_SECONDS,
         check=False,
     )
     assert done.stdout.strip() == answers, done.stderr
@@ -197,7 +197,7 @@ def test_who_hides_is_not_looked_into_by_its_own_user(way: str, answer: str) -> 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=START_SECONDS,
         check=True,
     )
     assert done.stdout.split() == [word for what in FILES for word in (what, answer)]

@@ -16,7 +16,7 @@ from gsop.processes.forks import EXIT_SETUP
 from gsop.processes.import_path import import_path
 from gsop.processes.nursery import Birth, Ending, Forked, Nursery
 from gsop.processes.orphans import Orphanage
-from tests.support import state_of
+from tests.support import START_SECONDS, state_of
 
 CHILDREN = "tests.processes.children"
 
@@ -165,7 +165,7 @@ def test_children_outlive_their_nursery_where_they_are_adopted() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=START_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from gsop.processes.cage import ENGINE_RULES, FRONT_RULES, decoder_rules
 from gsop.processes.seccomp import ALLOW, KILL, Rule, When, program, refuse
 from gsop.processes.syscalls import MACHINES, NUMBERS, number
 from tests.processes import bpf
-from tests.support import ROOT
+from tests.support import ROOT, START_SECONDS
 
 BOTH = pytest.mark.parametrize("machine", MACHINES)
 EPERM, ENOSYS = refuse(errno.EPERM), refuse(errno.ENOSYS)
@@ -210,7 +210,7 @@ def test_threads_that_are_there_can_be_filtered_too(threads: str, answers: str) 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=START_SECONDS,
         check=False,
     )
     assert done.stdout.strip() == answers, done.stderr

@@ -23,7 +23,7 @@ from gsop.settings import CageMode
 from tests.escapes import WAYS, Outside
 from tests.hostile_decoder import ESCAPED, REFUSED
 from tests.serving.support import GOOD, HOSTILE, Lost, decode, decoders, outcome
-from tests.support import ROOT, descendants
+from tests.support import ROOT, START_SECONDS, descendants
 
 pytestmark = [
     pytest.mark.slow,
@@ -183,7 +183,7 @@ def test_who_speaks_unasked_is_ended(nursery: Nursery) -> None:
     async def run() -> None:
         lost = Lost()
         async with decoders(nursery, lost, entry="main_that_talks"):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(START_SECONDS):
                 while not lost.counts["forbidden"]:  # noqa: ASYNC110  # the meter tells nobody
                     await asyncio.sleep(0.01)
 

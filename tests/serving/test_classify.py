@@ -38,6 +38,7 @@ from gsop.serving.engines import Engines
 from gsop.serving.generation import Arenas, Generation, Generations
 from gsop.serving.link import Waiter
 from tests.arena.conftest import deployment
+from tests.support import START_SECONDS
 
 BROKEN, SLOW = b"broken", b"slow"
 
@@ -132,7 +133,7 @@ def service() -> Iterator[Service]:
 
 def run(awaitable: Awaitable[Outcomes]) -> Outcomes:
     async def main() -> Outcomes:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(START_SECONDS):
             return await awaitable
 
     return asyncio.run(main())

@@ -14,7 +14,7 @@ from gsop.errors import DeadlineExceeded, GSoPError, ImageTooLarge, InvalidImage
 from gsop.processes.nursery import Nursery
 from tests.imagery import chunk, picture, png
 from tests.serving.support import GOOD, SECONDS, Lost, decode, decoders, outcome
-from tests.support import Server, descendants, eventually, random_pngs
+from tests.support import START_SECONDS, Server, descendants, eventually, random_pngs
 
 pytestmark = pytest.mark.slow
 
@@ -136,7 +136,7 @@ def test_decoders_leave_with_their_front_and_the_nursery_after_them(nursery: Nur
     async def run() -> dict[int, str]:
         async with decoders(nursery, Lost(), count=2) as made:
             await asyncio.gather(decode(made, GOOD), decode(made, GOOD))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(START_SECONDS):
                 while len(made_here()) < 3:  # noqa: ASYNC110  # nobody announces a birth
                     await asyncio.sleep(0.01)
             return made_here()

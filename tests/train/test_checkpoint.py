@@ -8,7 +8,7 @@ import torch
 
 from gsop.errors import SetupError
 from gsop.train import checkpoint
-from tests.support import ROOT
+from tests.support import ROOT, START_SECONDS
 
 
 def test_the_newest_is_found_and_the_oldest_go(tmp_path: Path) -> None:
@@ -54,7 +54,9 @@ def test_a_full_disk_spoils_nothing(tmp_path: Path) -> None:
         "    sys.exit(7)\n"
     )
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, timeout=START_SECONDS
+    )
     assert done.returncode == 7
     assert [file.name for file in tmp_path.iterdir()] == ["step-000000001.pt"]
     assert checkpoint.load(tmp_path) is not None

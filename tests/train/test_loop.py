@@ -28,7 +28,7 @@ from gsop.train.data.spec import DataSpec
 from gsop.train.loop import Stopped, train
 from gsop.train.recipe import OptimizerSpec, Recipe, Schedule
 from gsop.train.run import Run
-from tests.support import ROOT, eventually
+from tests.support import ROOT, START_SECONDS, eventually
 from tests.train.conftest import FORKSERVER, make_folder
 
 Change = Callable[..., Recipe]
@@ -169,7 +169,7 @@ def test_two_processes_learn_as_one_with_the_whole_batch(recipe: Recipe, tmp_pat
         cwd=ROOT,
         env=environment,
         check=True,
-        timeout=240,
+        timeout=START_SECONDS,
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -142,12 +142,12 @@ def test_uvicorn_alone_serves_the_application(store: Path) -> None:
             for line in server.stderr
             if (found := re.search(r"running on (http://\S+)", line))
         )
-        with httpx.Client(base_url=url, timeout=60) as http:
+        with httpx.Client(base_url=url, timeout=START_SECONDS) as http:
             eventually(lambda: http.get("/readyz").status_code == 200, START_SECONDS)
             answer = http.post("/predict", content=IMAGES[0], headers=PNG)
             assert answer.status_code == 200
         server.terminate()
-        server.wait(60)
+        server.wait(START_SECONDS)
     finally:
         server.kill()
         server.communicate()

@@ -22,7 +22,7 @@ from tests.chaos.swaps import GOOD, publish_versions
 from tests.failing_backends import NAN
 from tests.imagery import encode
 from tests.stores import publish_tiny
-from tests.support import Server, eventually, in_background, random_pngs, send_all
+from tests.support import START_SECONDS, Server, eventually, in_background, random_pngs, send_all
 
 pytestmark = pytest.mark.slow
 
@@ -343,7 +343,7 @@ def test_a_canary_that_fails_loses_its_share_by_itself(store: Path) -> None:
             server.http.post("/predict", content=marked, headers=PNG)
             return server.http.get("/models/tiny").json()["traffic"]["percent"] == 0
 
-        eventually(share, 60)
+        eventually(share, START_SECONDS)
         assert loaded(server) == {("tiny", "1"), ("tiny", "2")}, "it stays, to be looked at"
         change = server.http.get("/models/tiny").json()["changes"][0]
         assert change["who"] == "the service"
