@@ -72,7 +72,7 @@ class Teller:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell failures at once; mark what processes of this run are known by."""
     config.pluginmanager.register(Teller(config))
-    os.environ.update([RUN.split("=")])
+    os.environ[RUN] = str(os.getpid())
 
 
 BURIAL_SECONDS = 30.0
