@@ -64,9 +64,8 @@ class Teller:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if report.failed and terminal is not None:
             last = report.longreprtext.splitlines()[-12:]
-            terminal.ensure_newline()
             title = f"{report.nodeid}, {report.when} ({_free_megabytes()} MB free):"
-            terminal.write_line("\n".join([title, *last]))
+            terminal.write_line("\n".join(["", title, *last]))
 
 
 def pytest_configure(config: pytest.Config) -> None:
