@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PEERS := gsop gsop-2 mosec-stages mosec-one litserve litserve-2 ray ray-2 fastapi fastapi-2 \
 	pytriton pytriton-1ms
 
-# Every process of the service imports torch: without bytecode kept, each would compile it anew, in ten seconds.
+# Services and tests start many processes: without bytecode kept, each would compile what it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

@@ -140,7 +140,7 @@ class Server:
         eventually(lambda: self.http.get("/readyz").status_code == 200, START_SECONDS)
         return self
 
-    def terminate(self, seconds: float = START_SECONDS) -> int:
+    def terminate(self, seconds: float = 60.0) -> int:
         """SIGTERM; the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)

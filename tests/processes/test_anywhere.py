@@ -104,7 +104,7 @@ def test_it_serves_without_standard_streams(tiny_store: Path, closed: tuple[str,
             streams = [str(files[number].readlink()) for number in ("0", "1", "2")]
             assert not [name for name in streams if "socket" in name or "memfd" in name]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(START_SECONDS) == 0
+        assert process.wait(60) == 0
 
 
 # ── as process 1 ─────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,6 @@ import pytest
 from gsop.processes import child as module
 from gsop.processes.child import Child
 from gsop.processes.nursery import Birth, Ending, Forked, Nursery
-from tests.support import START_SECONDS
 
 
 class Ended:
@@ -55,8 +54,8 @@ def test_a_child_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Monke
 
     child = made(nursery, on_death)
     child.start()
-    assert died.wait(START_SECONDS)
-    assert child.wait(START_SECONDS)
+    assert died.wait(30)
+    assert child.wait(30)
     assert (nursery.births, endings) == (3, [Ending(7)])
 
 

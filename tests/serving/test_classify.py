@@ -38,7 +38,6 @@ from gsop.serving.engines import Engines
 from gsop.serving.generation import Arenas, Generation, Generations
 from gsop.serving.link import Waiter
 from tests.arena.conftest import deployment
-from tests.support import START_SECONDS
 
 BROKEN, SLOW = b"broken", b"slow"
 
@@ -133,7 +132,7 @@ def service() -> Iterator[Service]:
 
 def run(awaitable: Awaitable[Outcomes]) -> Outcomes:
     async def main() -> Outcomes:
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(20):
             return await awaitable
 
     return asyncio.run(main())

@@ -32,7 +32,6 @@ from gsop.errors import (
 from gsop.serving.engines import Engines, Inference
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
-from tests.support import START_SECONDS
 
 SECOND = 1_000_000_000
 
@@ -145,7 +144,7 @@ def run(service: Service, script: Script) -> None:
             engines.close()
 
     async def main() -> None:
-        async with asyncio.timeout(START_SECONDS), connected() as (engines, engine):
+        async with asyncio.timeout(30), connected() as (engines, engine):
             await script(engines, engine)
 
     asyncio.run(main())

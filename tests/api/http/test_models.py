@@ -147,7 +147,7 @@ def test_uvicorn_alone_serves_the_application(store: Path) -> None:
             answer = http.post("/predict", content=IMAGES[0], headers=PNG)
             assert answer.status_code == 200
         server.terminate()
-        server.wait(START_SECONDS)
+        server.wait(60)
     finally:
         server.kill()
         server.communicate()
