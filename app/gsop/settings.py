@@ -120,6 +120,12 @@ class Settings(BaseSettings):
         description="Origins whose pages may call the service from a browser, comma-separated, "
         "or `*`.",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names under which the service is answered, comma-separated, without ports, "
+        "or `*`; on a loopback address `localhost`, `127.0.0.1` and `[::1]` always, and other "
+        "names only if they are here. Elsewhere none means any.",
+    )
     model_store: Path = Field(
         default_factory=_find_store,
         description="Folder of the model versions. Where the working folder has no `model_store`, "
@@ -317,7 +323,7 @@ class Settings(BaseSettings):
             return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
         return value
 
-    @field_validator("models", "cors_origins", mode="before")
+    @field_validator("models", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

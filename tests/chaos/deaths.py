@@ -181,7 +181,7 @@ def ready(server: Server) -> bool:
     """Whether ``/readyz`` says yes."""
     try:
         with socket.create_connection(where(server.url), 10) as asker:
-            asker.sendall(b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            asker.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return asker.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:  # a front was killed, or none is there yet
         return False

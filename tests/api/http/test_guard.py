@@ -83,9 +83,11 @@ UPGRADES = {
 def test_a_wish_for_another_protocol_is_passed_over(server: Server, wish: str, pieces: int) -> None:
     # The body is a request: one that must not be answered.
     body = b"GET /healthz HTTP/1.1\r\nHost: smuggled\r\n\r\n"
-    head = b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n" + UPGRADES[wish]
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n" + UPGRADES[wish]
+    )
     good = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(GOOD), GOOD)
-    last = b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    last = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     sent = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body) + good + last
     step = -(-len(sent) // pieces)
     with connect(server) as connection:
@@ -102,7 +104,9 @@ def test_a_wish_for_another_protocol_is_passed_over(server: Server, wish: str, p
 
 def test_a_tunnel_is_refused(server: Server) -> None:
     with connect(server) as connection:
-        connection.sendall(b"CONNECT test:80 HTTP/1.1\r\nHost: test\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+        connection.sendall(
+            b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+        )
         assert re.findall(rb"HTTP/1.1 (\d+)", all_of(connection)) == [b"400"]
 
 
@@ -120,7 +124,7 @@ def test_a_query_without_end_is_refused(server: Server) -> None:
         target = b"/models?" + b"a&" * (length // 2)
         with connect(server) as connection:
             connection.sendall(
-                b"GET %b HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n" % target
+                b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % target
             )
             return all_of(connection).split(b"\r\n")[0]
 
@@ -129,7 +133,7 @@ def test_a_query_without_end_is_refused(server: Server) -> None:
 
 
 def test_pipelined_requests_are_bounded(server: Server) -> None:
-    request = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connect(server) as connection:
         connection.sendall(request * 8)
         answers = b""
@@ -144,12 +148,12 @@ def test_pipelined_requests_are_bounded(server: Server) -> None:
 def test_connections_are_bounded_and_the_idle_ones_make_room(server: Server) -> None:
     def served(connection: socket.socket) -> bool:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         return b"alive" in until(connection, b"alive")
 
     busy = connect(server)  # in the middle of a request, so it keeps its place
     busy.sendall(
-        b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (len(GOOD), GOOD[:10])
     )
     first = connect(server)
@@ -175,7 +179,7 @@ def test_what_is_no_http_is_refused_as_a_problem(server: Server) -> None:
 def test_the_rest_of_a_refused_body_is_not_awaited_for_ever(server: Server) -> None:
     with connect(server) as connection:
         connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: text/plain\r\n"
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
             b"Content-Length: 1000000\r\n\r\nthe beginning"
         )
         began = time.monotonic()
@@ -187,7 +191,7 @@ def test_the_rest_of_a_refused_body_is_not_awaited_for_ever(server: Server) -> N
 def test_answers_that_nobody_reads_are_dropped(server: Server) -> None:
     """A client asks for far more than the kernel's buffers hold, and never reads."""
     front = Path(f"/proc/{server.child('gsop-front-0')}/fd")
-    request = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     def answered() -> float:
         return server.metric("gsop_requests_total", status="200", route="other")

@@ -34,7 +34,7 @@ def begin(server: Server, announced: int, sent: bytes) -> socket.socket:
     address = urlsplit(server.url)
     connection = socket.create_connection((address.hostname, address.port or 80), timeout=30)
     head = (
-        "POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
         f"Content-Length: {announced}\r\n\r\n"
     )
     connection.sendall(head.encode() + sent)

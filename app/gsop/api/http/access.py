@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gsop.api.http.problems import documented, problem_response
+from gsop.api.http.problems import document_refusals, problem_response
 from gsop.errors import Forbidden, Unauthorized
 from gsop.keys import ANYBODY, ApiKey, Caller, KeyScope, recognise
 
@@ -102,16 +102,9 @@ def document_access(text: dict[str, Any]) -> None:
             "description": "An API key, where the operator has set some (`GSOP_API_KEYS`).",
         }
     }
-    refusals = {
-        str(status): {"description": entry["description"], "content": entry["content"]}
-        for status, entry in documented(Unauthorized, Forbidden).items()
-    }
-    for entry in refusals.values():
-        for content in entry["content"].values():
-            content["schema"] = {"$ref": "#/components/schemas/Problem"}
     for path, operations in text["paths"].items():
         if path not in OPEN:
             for method, operation in operations.items():
                 # The empty alternative: without keys in the settings, none is needed.
                 operation["security"] = [{"key": sorted(sufficient(path, method))}, {}]
-                operation["responses"] |= refusals
+                document_refusals(operation, Unauthorized, Forbidden)

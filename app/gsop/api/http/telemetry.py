@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gsop.api.http.access import caller_of
+from gsop.api.http.browsers import protect
 from gsop.api.http.problems import internal_error
 from gsop.api.http.service import Service
 from gsop.arena.families import CLIENT_LEFT, OTHER
@@ -44,6 +45,7 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                protect(message["headers"])
                 if _service(scope).generations.board.phase != Phase.SERVING:
                     # The client must not send another request on a connection that will be closed.
                     message["headers"].append((b"connection", b"close"))
