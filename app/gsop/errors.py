@@ -23,7 +23,8 @@ The tree, with the HTTP status and code that each class answers with::
     │   └── PreconditionRequired    428 precondition_required
     ├── Unavailable                 503 unavailable          the client may try again
     │   ├── Overloaded              429 overloaded
-    │   │   └── ClientOverloaded    429 client_overloaded
+    │   │   ├── ClientOverloaded    429 client_overloaded
+    │   │   └── RateLimited         429 rate_limited
     │   ├── NotReady                503 not_ready
     │   └── Draining                503 draining
     ├── DeadlineExceeded            504 deadline_exceeded
@@ -183,6 +184,12 @@ class ClientOverloaded(Overloaded):
     """This client has as many images in the service as one may have; others are still served."""
 
     status, code, title = 429, "client_overloaded", "Too many images at once"
+
+
+class RateLimited(Overloaded):
+    """The API key sends more requests a second than it may."""
+
+    status, code, title = 429, "rate_limited", "Too many requests"
 
 
 class NotReady(Unavailable):

@@ -55,7 +55,7 @@ def kill_engine(store: Path, seconds: float) -> Report:
 def kill_front(store: Path, seconds: float) -> Report:
     """A front of two killed every 3 s: what it held breaks, and nothing else."""
     report = Report()
-    with Server(store, models="tiny", fronts=2, slots=SLOTS) as server:
+    with Server(store, models="tiny", fronts=2, slots=SLOTS, slots_per_client=SLOTS) as server:
         asked = questions(server.wait_ready(), IMAGES)
         descriptors = open_files(server.engine())
         kills, held = 0, set[int]()

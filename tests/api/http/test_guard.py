@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
-from gsop.api.http.guard import MAX_HEAD_BYTES, MAX_TARGET_BYTES, UNREAD_ROUNDS
+from gsop.api.http.guard import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES, UNREAD_ROUNDS
 from gsop.api.http.schemas import Problem
 from tests.support import Server, eventually, random_pngs
 
@@ -211,3 +212,87 @@ def test_answers_that_nobody_reads_are_dropped(server: Server) -> None:
         limit = HEAD_SECONDS * (UNREAD_ROUNDS + 2) * 5
         eventually(lambda: len(list(front.iterdir())) < held, limit)
     assert server.predict(GOOD)["predictions"]
+
+
+CHUNKED = (
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    b"Transfer-Encoding: chunked\r\n"
+)
+
+
+def sent(server: Server, *pieces: bytes) -> bytes:
+    """What is answered until the connection's end; what cannot be sent is left out."""
+    with connect(server) as connection:
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            for piece in pieces:
+                connection.sendall(piece)
+        return all_of(connection)
+
+
+def test_a_trailer_is_no_header(server: Server) -> None:
+    trailers = b"X-Request-Id: from-a-trailer\r\nConnection: close\r\n"
+    body = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(GOOD), GOOD, trailers)
+    with connect(server) as connection:
+        connection.sendall(CHUNKED + b"\r\n" + body)
+        answer = until(connection, b"predictions")
+        assert b" 200 " in answer
+        assert b"from-a-trailer" not in answer
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"alive" in until(connection, b"alive")
+
+
+def test_trailers_and_extensions_without_end_are_cut_off(server: Server) -> None:
+    front = server.child("gsop-front-0")
+    before = resident(front)
+    for begin, more in ((b"0\r\n", b"xx: y\r\n" * 2000), (b"5;", b"x" * 16_000)):
+        pieces = [CHUNKED, b"\r\n", b"1\r\na\r\n", begin, *[more] * 2500]
+        sent(server, *pieces)
+    assert resident(front) - before < 32 * 2**20
+    assert server.predict(GOOD)["predictions"]
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "chunked, chunked", "identity", "chunked;q=1"])
+def test_other_codings_than_chunked_are_refused(server: Server, coding: str) -> None:
+    head = CHUNKED.replace(b"chunked", coding.encode())
+    answer = sent(server, head + b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_the_lines_of_a_head_are_counted(server: Server) -> None:
+    def ask(lines: int) -> bytes:
+        head = b"GET /models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        return sent(server, head + b"x: y\r\n" * lines + b"\r\n").split(b"\r\n")[0]
+
+    assert ask(MAX_FIELDS - 2) == b"HTTP/1.1 200 OK"
+    assert ask(MAX_FIELDS - 1) == b"HTTP/1.1 400 Bad Request"
+
+
+@pytest.mark.parametrize("pieces", [(b"fffffff\r\n",), (b"1\r\na\r\nff", b"fffff;a=b\r", b"\nxyz")])
+def test_a_chunk_is_judged_by_its_announced_size(server: Server, pieces: tuple[bytes, ...]) -> None:
+    with connect(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(CHUNKED + b"\r\n")
+        for piece in pieces:
+            time.sleep(0.05)  # so that they come one by one
+            connection.sendall(piece)
+        answer = until(connection, b"body_too_large")  # the rest has not been sent
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_crowd_with_bodies_keeps_nobody_out(server: Server) -> None:
+    head = CHUNKED + b"\r\n1\r\na\r\n"
+    crowd = [connect(server) for _ in range(MAX_CONNECTIONS + 30)]
+    for connection in crowd:
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(head)
+    for _ in range(5):
+        assert httpx.post(
+            server.url + "/predict", content=GOOD, headers={"Content-Type": "image/png"}, timeout=30
+        ).json()["predictions"]
+    for connection in crowd:
+        connection.close()

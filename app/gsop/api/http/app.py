@@ -38,6 +38,7 @@ from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
 from gsop.arena.block import Role
 from gsop.arena.service import ServiceMemory
+from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier
 from gsop.serving.decoders import Fork
 from gsop.serving.gates import GateQuestions
@@ -125,7 +126,7 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The layers around the routes, from the innermost."""
     if settings.api_keys:
-        app.add_middleware(Access, keys=settings.api_keys)
+        app.add_middleware(Access)
     if settings.cors_origins:
         # Outside of the keys: a browser's preflight request cannot carry one.
         app.add_middleware(
@@ -203,7 +204,7 @@ async def _serving(app: FastAPI, front: FrontProcess) -> AsyncIterator[None]:
         front.memory, front.arenas, front.incarnation, front.fork
     ) as generations:
         classifier, gates = Classifier(generations), GateQuestions(generations)
-        app.state.service = Service(generations, classifier, gates)
+        app.state.service = Service(generations, classifier, gates, Callers(front.memory))
         generations.serve()
         yield
 

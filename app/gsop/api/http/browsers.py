@@ -92,7 +92,9 @@ class Browsers:
                 origin = value.decode("latin-1").lower()
             elif name == b"sec-fetch-site":
                 site = value.decode("latin-1")
-        is_ours = not origin or site == "same-origin" or _authority_of(origin) == _plain(host)
+        authority = _authority_of(origin)
+        is_same = bool(authority) and authority == _plain(host)
+        is_ours = not origin or site == "same-origin" or is_same
         if not (is_ours or origin in self._origins or "*" in self._origins):
             raise ForeignOrigin(
                 "pages of this origin may not call the service; the operator can name it in "
