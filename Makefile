@@ -64,6 +64,7 @@ gpu: install  ## see that a GPU is right, and how fast it is; 8 minutes, wants w
 
 chaos: install  ## try to break what is promised; half an hour, needs nginx (apt-get install nginx-light)
 	$(BIN)/python -m tests.chaos.attack --requests 20000
+	$(BIN)/python -m tests.chaos.beside
 	$(BIN)/python -m tests.chaos.failures --seconds 60 --requests 200000
 	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/api/http/test_openapi_fuzz.py
 

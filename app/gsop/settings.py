@@ -5,6 +5,7 @@ This module is the only reader of the environment. Every field is set by ``GSOP_
 the fields that say so means "choose for this machine".
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Sequence
@@ -104,7 +105,15 @@ class Settings(BaseSettings):
         "Without any, everybody who reaches the port.",
     )
     api_keys_file: Path | None = Field(
-        None, description="File with more entries, one a line; `#` begins a comment."
+        None,
+        description="File with more entries, one a line; `#` begins a comment. It is followed: "
+        "what is added or withdrawn there counts within a second.",
+    )
+    rate_per_key: float = Field(
+        0,
+        ge=0,
+        description="Requests a second that a key may make (429 beyond it), after twice as many at "
+        "once; 0: any.",
     )
     allow_anonymous: bool = Field(
         False, description="Whether to listen on a public address without API keys."
@@ -119,6 +128,17 @@ class Settings(BaseSettings):
         (),
         description="Origins whose pages may call the service from a browser, comma-separated, "
         "or `*`.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names under which the service is answered, comma-separated, without ports, "
+        "or `*`; on a loopback address `localhost`, `127.0.0.1` and `[::1]` always, and other "
+        "names only if they are here. Elsewhere none means any.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of proxies whose `X-Forwarded-For` says who a client "
+        "is, comma-separated; nobody else's is believed. They must set it, not pass it on.",
     )
     model_store: Path = Field(
         default_factory=_find_store,
@@ -217,8 +237,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=65536,
-        description="Most of them for one client: an API key, or without keys an address. 0: no "
-        "bound, as behind a proxy all have the same address.",
+        description="Most of them for one client: an API key, or without keys an address (behind a "
+        "proxy see `GSOP_TRUSTED_PROXIES`). 0: all but one of eight.",
     )
     fronts: int = Field(
         0, ge=0, le=64, description="HTTP processes; 0: one for every two processors, at most 8."
@@ -260,10 +280,17 @@ class Settings(BaseSettings):
     body_seconds: float = Field(
         30, gt=0, description="How long a request's body may take to arrive (408 after it)."
     )
+    body_rate: int = Field(
+        1000,
+        ge=0,
+        description="Bytes a second that a body must come with after its first 5 s (408 else); "
+        "0: only `GSOP_BODY_SECONDS` bounds it.",
+    )
     body_memory_bytes: int = Field(
         256 * 2**20,
         ge=1,
-        description="Bytes of bodies that a front holds at once; more are refused (429).",
+        description="Bytes of bodies that a front holds at once, one client's at most half of "
+        "them; more are refused (429).",
     )
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="Largest image, judged from its header."
@@ -276,7 +303,10 @@ class Settings(BaseSettings):
         0, ge=0, description="After SIGTERM, how long to serve on while /readyz already says no."
     )
     hang_seconds: float = Field(
-        60, gt=0, description="A batch that takes longer has hung: its engine is replaced."
+        60,
+        gt=0,
+        description="A batch that takes longer has hung, and so has an engine that shows no life "
+        "for as long: it is replaced.",
     )
     log_level: LogLevel = Field("info", description="Least severe log line that is written.")
     log_format: LogFormat = Field(
@@ -317,7 +347,7 @@ class Settings(BaseSettings):
             return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
         return value
 
-    @field_validator("models", "cors_origins", mode="before")
+    @field_validator("models", "cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -331,14 +361,12 @@ class Settings(BaseSettings):
             CudaOptions.parse(self.cuda_options)
         except ValueError as error:
             raise ValueError(f"GSOP_CUDA_OPTIONS: {error}") from None
+        _check_proxies(self.trusted_proxies)
         if not self.models:
             raise ValueError("GSOP_MODELS names no model")
         if len(set(self.models)) != len(self.models):
             raise ValueError("GSOP_MODELS names a model twice")
-        if len({key.name for key in self.api_keys}) != len(self.api_keys):
-            raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
-        if len({key.sha256 for key in self.api_keys}) != len(self.api_keys):
-            raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
+        _check_keys(self.api_keys)
         if 0 < self.drift_window < 100:
             raise ValueError("GSOP_DRIFT_WINDOW: 100 images at least, or 0")
         if 0 < self.drift_learn < 500:
@@ -403,6 +431,17 @@ class Settings(BaseSettings):
             return None
 
 
+def _check_proxies(names: Sequence[str]) -> None:
+    for name in names:
+        try:
+            ipaddress.ip_network(name)
+        except ValueError:
+            raise ValueError(
+                f"GSOP_TRUSTED_PROXIES names {name!r}: write addresses or networks, such as "
+                "127.0.0.1 or 10.0.0.0/8"
+            ) from None
+
+
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|(GPU|MIG)-[\w/-]+")
 
 
@@ -415,6 +454,28 @@ def _check_devices(names: Sequence[str]) -> None:
             )
     if not names or ("auto" in names and len(names) > 1):
         raise ValueError("GSOP_DEVICE names no device, or auto beside others: name each of them")
+
+
+def read_api_keys(path: Path) -> tuple[ApiKey, ...]:
+    """The keys of ``GSOP_API_KEYS`` and of its file, as they are now.
+
+    Raises:
+        ConfigError: if the file cannot be read, or an entry is wrong.
+    """
+    given = os.environ.get("GSOP_API_KEYS", "").replace(",", " ").split()
+    try:
+        keys = tuple(map(ApiKey.parse, [*given, *_read_entries(path)]))
+        _check_keys(keys)
+    except ValueError as error:
+        raise ConfigError(f"GSOP_API_KEYS_FILE: {path}: {error}") from None
+    return keys
+
+
+def _check_keys(keys: Sequence[ApiKey]) -> None:
+    if len({key.name for key in keys}) != len(keys):
+        raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
+    if len({key.sha256 for key in keys}) != len(keys):
+        raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
 
 
 def _read_entries(path: Path) -> list[str]:

@@ -157,7 +157,7 @@ def mixed(server: Server) -> list[Question]:
             tuple(one for one, _ in several),
         ),
         Question(
-            b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n" + chunked(images[0], 500),
             (right[0],),
         ),

@@ -14,10 +14,11 @@ from typing import Any
 from starlette.requests import Request
 
 from gsop.api.http.bodies import read_images
+from gsop.api.http.body_limits import BodyLimits
 from gsop.api.http.negotiation import choose
 from gsop.errors import ImageTooLarge, InvalidImage, NotAcceptable, RequestError
 from gsop.images import decode
-from gsop.serving.classify import BodyMemory
+from gsop.serving.body_memory import BodyMemory
 from tests.chaos.shots import FORM, form, good_images
 from tests.imagery import bombs, encode, exif, input_spec, not_images, picture, ycck_jpeg
 
@@ -47,9 +48,9 @@ def bodies(data: bytes) -> None:
 
     async def read() -> list[bytes]:
         request = Request({"type": "http", "headers": [(b"content-type", kind)]}, receive)
-        memory = BodyMemory(100_000)
-        with memory.share() as share:
-            return await read_images(request, share, max_bytes=50_000, max_images=4, seconds=60)
+        memory = BodyMemory(100_000, 100_000)
+        with memory.share("") as share:
+            return await read_images(request, share, BodyLimits(50_000, 60, 0), max_images=4)
 
     with contextlib.suppress(RequestError):
         assert 1 <= len(asyncio.run(read())) <= 4

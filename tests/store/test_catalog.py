@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import subprocess
@@ -153,3 +154,34 @@ def test_the_next_version_is_a_number_that_was_not_used(root: Path, publish_tiny
         publish_tiny(version=version)
     assert next_version(root, "tiny") == "11"
     assert next_version(root, "other") == "1"
+
+
+def manifest_with(store: Path, text: str) -> str:
+    """Why the only version of a store cannot be read, whose manifest is this text."""
+    folder = store / "m" / "1"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST_FILE).write_text(text)
+    (stored,) = list_versions(store)
+    assert stored.error is not None
+    return stored.error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"metrics":' * 100_000,
+        '{"format": 1, "metrics": {"top1": ' + "9" * 5000 + "}}",
+    ],
+    ids=["deep", "deep in a member", "digits"],
+)
+def test_a_manifest_that_python_cannot_take_in_is_a_bad_one(tmp_path: Path, text: str) -> None:
+    assert "is not JSON" in manifest_with(tmp_path, text)
+
+
+def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "1"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / MANIFEST_FILE)
+    (stored,) = list_versions(tmp_path)
+    assert "no ordinary file" in str(stored.error)

@@ -24,13 +24,18 @@ pytestmark = [
 EXAMPLE = ROOT / "examples" / "digits" / "7.png"
 WITHOUT_ROOT = ["--no-sandbox"] if os.geteuid() == 0 else []
 
+EVIL = "evil.test"
+"""A name that resolves to loopback, as a hostile name server would have it."""
+
+ARGUMENTS = [*WITHOUT_ROOT, f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"]
+
 expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=WITHOUT_ROOT)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -285,3 +290,22 @@ def test_many_who_look_get_one_text(server: Server) -> None:
     told = server.http.get("/status").json()
     assert told["slots"]["used"] <= told["slots"]["total"]
     eventually(lambda: server.http.get("/status").json()["time"] > told["time"])
+
+
+def test_no_page_gets_in_by_another_name_or_from_another_origin(
+    browser: Browser, server: Server
+) -> None:
+    context = browser.new_context()
+    page, other = context.new_page(), server.url.replace("127.0.0.1", EVIL)
+    answer = page.goto(other + "/")
+    assert answer is not None
+    assert answer.status == 421
+    expect(page.locator("body")).to_contain_text("GSOP_ALLOWED_HOSTS")
+    # A page of its own, which asks what needs no leave: a form's kind of request.
+    page.route(f"http://{EVIL}/", lambda route: route.fulfill(body="<h1>hello</h1>"))
+    page.goto(f"http://{EVIL}/")
+    ask = "url => fetch(url, {method: 'POST', mode: 'no-cors', body: 'x'}).then(a => a.type)"
+    with page.expect_response(server.url + "/predict") as asked:
+        assert page.evaluate(ask, server.url + "/predict") == "opaque"
+    assert asked.value.status == 403
+    context.close()

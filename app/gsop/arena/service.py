@@ -7,6 +7,8 @@ service      ``()``                                the supervisor
 fronts       ``(fronts,)``                         each front its own record
 traffic      ``()``                                the supervisor (:mod:`~gsop.arena.bulletin`)
 versions     ``()``                                the supervisor (:mod:`~gsop.arena.bulletin`)
+keys         ``()``                                the supervisor (:mod:`~gsop.arena.bulletin`)
+key_use      ``(fronts, numbers + 1)``             each front its own row
 counters     ``(fronts + 2 · engines, …)``         each process its own row
 forgotten    ``(…)``                               the supervisor
 comparisons  ``(fronts, places)``                  each front its own row
@@ -57,6 +59,9 @@ COMPARISON = np.dtype(
     ],
     align=True,
 )
+
+MOST_KEY_NUMBERS = 4000
+"""Keys that one service can have known since its start."""
 
 
 class ServicePlan(BaseModel):
@@ -117,6 +122,8 @@ class ServiceMemory(Block[ServicePlan]):
             "fronts": Region(FRONT, (fronts,), row("front")),
             "traffic": Region(BULLETIN, (), whole("supervisor")),
             "versions": Region(BULLETIN, (), whole("supervisor")),
+            "keys": Region(BULLETIN, (), whole("supervisor")),
+            "key_use": Region(np.float64, (fronts, MOST_KEY_NUMBERS + 1), row("front")),
             "counters": Region(np.float64, (fronts + 2 * engines, length), counters_of),
             "forgotten": Region(np.float64, (length,), whole("supervisor")),
             "comparisons": Region(COMPARISON, (fronts, MOST_VERSIONS), row("front")),

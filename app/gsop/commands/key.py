@@ -1,20 +1,21 @@
 """``gsop key``: a new API key for its client, and the entry for the operator."""
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from gsop.errors import ConfigError
 from gsop.keys import make_key
 
 
-def key(name: str, scopes: Sequence[str], file: Path | None) -> int:
+def key(name: str, scopes: Sequence[str], file: Path | None, expires: date | None = None) -> int:
     """Make a key and print it, once; add its entry to ``file`` if there is one.
 
     Raises:
         ConfigError: if the name or a scope is none, or the file cannot be written.
     """
     try:
-        text, entry = make_key(name, [scope.strip() for scope in scopes])
+        text, entry = make_key(name, [scope.strip() for scope in scopes], expires)
     except ValueError as error:
         raise ConfigError(
             f"no key for {name!r}: a name is of letters, digits, '.', '_' and '-'; scopes are "

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import gsop
@@ -142,6 +143,12 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
         type=comma_separated,
         default="predict,attention",
         help=f"comma-separated: {', '.join(KeyScope)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--expires",
+        type=date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        help="the last day on which it counts, UTC",
     )
     parser.add_argument("--file", type=Path, help="GSOP_API_KEYS_FILE to add the entry to")
 

@@ -21,9 +21,12 @@ import numpy as np
 
 from gsop.arena.families import IMAGES, PREDICTIONS, SPAN_SECONDS
 from gsop.arena.slot import Pixels, Slot
-from gsop.errors import GSoPError, Overloaded
+from gsop.errors import GSoPError
 from gsop.keys import Caller
+from gsop.serving.body_memory import BodyMemory, BodyShare
 from gsop.serving.choice import Chosen, Wanted, choose
+from gsop.serving.clients import client_of
+from gsop.serving.decoders import Effort
 from gsop.serving.engines import Inference, LoadedModel, count_answer
 from gsop.serving.generation import Generations
 from gsop.serving.shadow import Shadows
@@ -34,44 +37,12 @@ Watch = Callable[[Callable[[], None] | None], None]
 does not matter any more."""
 
 
+REQUEST_EFFORT = 4
+"""So many times what one image may take, all images of a request may take to be decoded."""
+
+
 class CallerLeft(Exception):
     """Nobody waits for the answer any more: there is nobody to whom an error could be told."""
-
-
-class BodyMemory:
-    """The bytes of bodies that a front holds, and may hold, at once."""
-
-    def __init__(self, capacity: int) -> None:
-        self.free = capacity
-
-    def share(self) -> "BodyShare":
-        """One request's share: a context manager, at whose end it is given back."""
-        return BodyShare(self)
-
-
-class BodyShare:
-    """What one request has taken of the front's :class:`BodyMemory`, in bytes."""
-
-    def __init__(self, memory: BodyMemory) -> None:
-        self._memory = memory
-        self.held = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._memory.free += self.held
-
-    def add(self, count: int) -> None:
-        """Count ``count`` bytes more.
-
-        Raises:
-            Overloaded: if that is more than there may be.
-        """
-        if count > self._memory.free:
-            raise Overloaded("the bodies of other requests fill the memory that is set aside")
-        self._memory.free -= count
-        self.held += count
 
 
 @dataclass(frozen=True)
@@ -110,13 +81,15 @@ class Classifier:
     def __init__(self, generations: Generations) -> None:
         self.generations = generations
         self.settings = generations.memory.settings
-        self._memory = BodyMemory(self.settings.body_memory_bytes)
+        memory = self.settings.body_memory_bytes
+        # A client's other half would be somebody's first; whatever it is, one body fits.
+        self._memory = BodyMemory(memory, max(memory // 2, self.settings.max_body_bytes))
         self._shadows = Shadows(generations)
 
     @property
     def max_images(self) -> int:
         """Most images in one request."""
-        return min(self.settings.max_images, self.generations.present.engines.capacity)
+        return min(self.settings.max_images, self.generations.present.engines.share)
 
     def admit(
         self,
@@ -147,7 +120,8 @@ class Classifier:
         wanted = Wanted(name, version, caller, header)
         chosen = choose(self.generations, wanted)
         chosen.generation.engines.check_admission()
-        return Visit(self, wanted, chosen, self._memory.share(), caller.name or address, began)
+        sharer = caller.name or client_of(address)
+        return Visit(self, wanted, chosen, self._memory.share(sharer), sharer, began)
 
     def still(self, chosen: Chosen, wanted: Wanted) -> Chosen:
         """The same version where it is loaded now: that may have changed while the body came.
@@ -165,7 +139,15 @@ class Classifier:
         return chosen._replace(generation=present, model=model)
 
     async def decode_and_infer(
-        self, image: bytes, slot: Slot, chosen: Chosen, *, deadline: int, top_k: int
+        self,
+        image: bytes,
+        slot: Slot,
+        chosen: Chosen,
+        *,
+        deadline: int,
+        top_k: int,
+        client: str = "",
+        effort: Effort | None = None,
     ) -> Classified:
         """Decode an image into its slot and have it answered.
 
@@ -175,6 +157,8 @@ class Classifier:
             chosen: the version that the slot is held for.
             deadline: monotonic ns.
             top_k: remembered with the record.
+            client: whose turn to decode it takes.
+            effort: what its request's images may still cost.
 
         Raises:
             GSoPError: of :meth:`Decoders.decode` and :meth:`Engines.infer`.
@@ -184,7 +168,9 @@ class Classifier:
         result = "cancelled"
         try:
             began = time.perf_counter()
-            await decoders.decode(image, slot.model, slot.pixels, deadline=deadline)
+            await decoders.decode(
+                image, slot.model, slot.pixels, deadline=deadline, client=client, effort=effort
+            )
             decoded = time.perf_counter() - began
             meter.observe(SPAN_SECONDS, decoded, "decode")
             inference = await engines.infer(slot, deadline=deadline, top_k=top_k)
@@ -290,7 +276,7 @@ class Visit:
         pixels = np.empty((spec.height, spec.width, 3), np.uint8)
         with while_watched(watch):
             await chosen.generation.decoders.decode(
-                image, chosen.model.index, pixels, deadline=deadline
+                image, chosen.model.index, pixels, deadline=deadline, client=self._sharer
             )
         return chosen.model, pixels
 
@@ -303,8 +289,17 @@ class Visit:
         deadline: int,
         top_k: int,
     ) -> Outcomes:
+        effort = Effort(REQUEST_EFFORT * self._classifier.settings.decode_seconds)
         tasks = (
-            self._classifier.decode_and_infer(image, slot, chosen, deadline=deadline, top_k=top_k)
+            self._classifier.decode_and_infer(
+                image,
+                slot,
+                chosen,
+                deadline=deadline,
+                top_k=top_k,
+                client=self._sharer,
+                effort=effort,
+            )
             for image, slot in zip(images, slots, strict=True)
         )
         if len(images) == 1:  # needs no task of its own

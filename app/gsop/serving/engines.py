@@ -40,6 +40,9 @@ from gsop.serving.link import EngineLink, Waiter
 from gsop.serving.references import References
 from gsop.store.manifest import Manifest
 
+KEPT_FOR_OTHERS = 8
+"""One slot of so many is kept for other clients than the one that has the rest."""
+
 ASK_SECONDS = 10.0
 """How long a question about gates may wait behind a batch."""
 
@@ -90,6 +93,7 @@ class Engines:
         models: those that are loaded.
         drift: how far the engines say that versions have drifted.
         references: what the versions bring.
+        share: slots of this front that one client may have.
     """
 
     def __init__(self, arena: Arena, service: ServiceBoard, meter: Meter) -> None:
@@ -109,7 +113,9 @@ class Engines:
         # What an earlier generation was ready for waits until this one is.
         self._was_ready = deployment.generation > 1
         # A caller's connections are spread over the fronts by the kernel, so is its share.
-        self._share = -(-deployment.settings.slots_per_client // deployment.fronts)
+        wanted = -(-deployment.settings.slots_per_client // deployment.fronts)
+        left = self._slots.capacity // KEPT_FOR_OTHERS
+        self.share = min(wanted or self._slots.capacity - left, self._slots.capacity)
         self._held: Counter[str] = Counter()
         self._links = [
             EngineLink(
@@ -173,9 +179,9 @@ class Engines:
             Draining: if the service is shutting down.
         """
         self.check_admission(count)
-        if self._share and self._held[sharer] + count > self._share:
+        if self._held[sharer] + count > self.share:
             raise ClientOverloaded(
-                f"one client may have {self._share} images here at once; wait for answers before "
+                f"one client may have {self.share} images here at once; wait for answers before "
                 "sending more"
             )
         slots = [self._slots.hold(model.index, caller) for _ in range(count)]

@@ -9,6 +9,7 @@ from gsop.serving.book import VersionBook
 from gsop.serving.control import ControlServer
 from gsop.serving.desired import Desired, DesiredFile
 from gsop.serving.follow import Follower, reconcile
+from gsop.serving.keyring import follow_keys
 from gsop.serving.supervisor import Supervisor
 from gsop.serving.versions import Versions
 from gsop.serving.watch import Watch
@@ -43,6 +44,9 @@ class Operator:
         threading.Thread(
             target=watch.run, args=(self._ended.wait,), name="watch", daemon=True
         ).start()
+        if (file := self._supervisor.memory.settings.api_keys_file) is not None:
+            following = (self._supervisor.keeper, file, self._ended.wait)
+            threading.Thread(target=follow_keys, args=following, name="keys", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -33,6 +33,7 @@ from gsop.processes.listener import turn_away
 from gsop.processes.nursery import Birth, Ending, Nursery, Report
 from gsop.processes.orphans import Orphanage
 from gsop.serving.engine_set import POLL_SECONDS, EngineSet
+from gsop.serving.keyring import Keeper
 from gsop.settings import Settings
 from gsop.store.manifest import Manifest
 
@@ -102,6 +103,7 @@ class Supervisor:
             ServicePlan(settings=settings, routes=routes, control=f"{prefix}-control")
         )
         self.board = SupervisorBoard(self.memory)
+        self.keeper = Keeper(self.board.keys, settings.api_keys)
         self.failure: str | None = None
         self.take_arena: Callable[[int], None] | None = None
         self._settings = settings

@@ -23,7 +23,7 @@ from gsop.gates.reference import Reference
 from gsop.images import InputSpec
 from gsop.model.resnet import GSoPResNet
 from gsop.store.catalog import is_name
-from gsop.store.files import sync_folder, write_synced
+from gsop.store.files import read_regular, sync_folder, write_synced
 from gsop.store.manifest import (
     FORMAT,
     MANIFEST_FILE,
@@ -33,6 +33,9 @@ from gsop.store.manifest import (
     validation_reasons,
 )
 from gsop.store.reference import REFERENCE_FILE, encode_reference, read_reference
+
+MOST_WEIGHTS_BYTES = 2**36
+"""Of a version's weights; a network of this kind has some hundred megabytes."""
 
 
 def load(folder: Path) -> tuple[Manifest, GSoPResNet]:
@@ -159,7 +162,7 @@ def _already_exists(folder: Path) -> StoreError:
 
 def _read_hashed(path: Path, sha256: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MOST_WEIGHTS_BYTES)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: publish the version again") from None
     except OSError as error:

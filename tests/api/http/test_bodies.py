@@ -8,8 +8,9 @@ import pytest
 from starlette.requests import Request
 
 from gsop.api.http.bodies import LARGE_BYTES, MAX_JSON_VALUES, read_images
+from gsop.api.http.body_limits import BodyLimits
 from gsop.errors import RequestError
-from gsop.serving.classify import BodyMemory
+from gsop.serving.body_memory import BodyMemory
 from tests.chaos.shots import FORM, form
 
 MAX_IMAGES = 4
@@ -21,9 +22,9 @@ async def read(body: bytes, kind: str = FORM) -> list[bytes]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     request = Request({"type": "http", "headers": [(b"content-type", kind.encode())]}, receive)
-    with BodyMemory(MAX_BYTES).share() as share:
+    with BodyMemory(MAX_BYTES, MAX_BYTES).share("") as share:
         return await read_images(
-            request, share, max_bytes=MAX_BYTES, max_images=MAX_IMAGES, seconds=60
+            request, share, BodyLimits(MAX_BYTES, 60, 0), max_images=MAX_IMAGES
         )
 
 

@@ -2,6 +2,7 @@ import collections
 import hashlib
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,3 +150,31 @@ def test_batch_counts_are_added_where_there_are_none() -> None:
         "bn1.num_batches_tracked": 0,
         "bn2.num_batches_tracked": 7,
     }
+
+
+def test_one_number_does_not_become_a_terabyte(tmp_path: Path) -> None:
+    path = save(tmp_path / "wide.pth", {"conv1.weight": torch.ones(1).expand(2**40)})
+    assert path.stat().st_size < 10_000
+    with pytest.raises(StoreError, match="no dense tensor"):
+        read_weights(path)
+    shared = torch.ones(2**18)
+    path = save(tmp_path / "shared.pth", {f"layer{i}.bias": shared for i in range(100)})
+    with pytest.raises(StoreError, match="many times what the file has"):
+        read_weights(path)
+
+
+def test_members_that_inflate_are_refused(tmp_path: Path) -> None:
+    stored, packed = save(tmp_path / "stored.pth", STATE), tmp_path / "packed.pth"
+    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(StoreError, match="compressed members"):
+        read_weights(packed)
+
+
+def test_nothing_of_a_file_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(STATE) | {"arch": "\x1b]0;owned\x07", "epoch": 10**30}
+    assert read_weights(save(tmp_path / "a.pth", checkpoint)).facts == {"best_prec1": 77.5}
+    with pytest.raises(StoreError) as caught:
+        read_weights(save(tmp_path / "b.pth", {"\x1b[2J": torch.ones(1)}))
+    assert "\x1b" not in str(caught.value)

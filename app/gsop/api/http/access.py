@@ -8,9 +8,10 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gsop.api.http.problems import documented, problem_response
-from gsop.errors import Forbidden, Unauthorized
-from gsop.keys import ANYBODY, ApiKey, Caller, KeyScope, recognise
+from gsop.api.http.problems import document_refusals, problem_response
+from gsop.api.http.service import Service
+from gsop.errors import Forbidden, RateLimited, Unauthorized
+from gsop.keys import ANYBODY, Caller, KeyScope
 
 OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 """Needs no key: the pages and documents, which hold nothing of anybody, and what probes ask."""
@@ -38,10 +39,8 @@ def caller_of(scope: Scope) -> Caller:
 class Access:
     """Lets a request through if its key may do what it asks for."""
 
-    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._keys = keys
-        self._callers = [Caller(key.name, i + 1, key.scopes) for i, key in enumerate(keys)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -49,24 +48,29 @@ class Access:
             await self._app(scope, receive, send)
             return
         try:
-            scope[_CALLER] = self._admit(scope)
-        except (Unauthorized, Forbidden) as error:
+            scope[_CALLER] = _admit(scope)
+        except (Unauthorized, Forbidden, RateLimited) as error:
             await problem_response(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> Caller:
-        key = _bearer(scope["headers"])
-        if key is None:
-            raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
-        number = recognise(self._keys, key)
-        if number is None:
-            raise Unauthorized("the API key is not known; ask the operator for another")
-        caller, needed = self._callers[number], sufficient(scope["path"], scope["method"])
-        if not caller.scopes & needed:
-            names = " or ".join(sorted(needed))
-            raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
-        return caller
+
+def _admit(scope: Scope) -> Caller:
+    key = _bearer(scope["headers"])
+    if key is None:
+        raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
+    service: Service = scope["app"].state.service
+    caller, needed = service.callers.admit(key), sufficient(scope["path"], scope["method"])
+    if not caller.scopes & needed:
+        names = " or ".join(sorted(needed))
+        raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
+    return caller
+
+
+def changes_something(path: str, method: str) -> bool:
+    """Whether a call is for operators alone, and changes what is served."""
+    is_operators = sufficient(path, method) == {KeyScope.ADMIN}
+    return is_operators and method.upper() not in ("GET", "HEAD", "OPTIONS")
 
 
 def is_open(path: str) -> bool:
@@ -102,16 +106,9 @@ def document_access(text: dict[str, Any]) -> None:
             "description": "An API key, where the operator has set some (`GSOP_API_KEYS`).",
         }
     }
-    refusals = {
-        str(status): {"description": entry["description"], "content": entry["content"]}
-        for status, entry in documented(Unauthorized, Forbidden).items()
-    }
-    for entry in refusals.values():
-        for content in entry["content"].values():
-            content["schema"] = {"$ref": "#/components/schemas/Problem"}
     for path, operations in text["paths"].items():
         if path not in OPEN:
             for method, operation in operations.items():
                 # The empty alternative: without keys in the settings, none is needed.
                 operation["security"] = [{"key": sorted(sufficient(path, method))}, {}]
-                operation["responses"] |= refusals
+                document_refusals(operation, Unauthorized, Forbidden, RateLimited)

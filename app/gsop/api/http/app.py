@@ -11,9 +11,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 import gsop
 from gsop.api.http import (
@@ -29,12 +31,14 @@ from gsop.api.http import (
     versions,
 )
 from gsop.api.http.access import Access, document_access
+from gsop.api.http.browsers import Browsers, answered_hosts, document_browsers
 from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
 from gsop.arena.block import Role
 from gsop.arena.service import ServiceMemory
+from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier
 from gsop.serving.decoders import Fork
 from gsop.serving.gates import GateQuestions
@@ -122,7 +126,7 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The layers around the routes, from the innermost."""
     if settings.api_keys:
-        app.add_middleware(Access, keys=settings.api_keys)
+        app.add_middleware(Access)
     if settings.cors_origins:
         # Outside of the keys: a browser's preflight request cannot carry one.
         app.add_middleware(
@@ -132,6 +136,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_headers=("Authorization", "Content-Type", "If-Match", "X-Request-Id"),
             expose_headers=("ETag", "X-Request-Id", "Server-Timing", "Retry-After"),
         )
+    app.add_middleware(Browsers, hosts=answered_hosts(settings), origins=settings.cors_origins)
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
     problems.add_handlers(app)
 
@@ -145,7 +150,26 @@ class PlainRoute(Route):
         return match, {**told, "route": self}
 
 
+async def _without_slash(scope: Scope, receive: Receive, send: Send) -> None:
+    """What no route matches: sent to the path without its last slash, if there is such a call.
+
+    Relative to what was asked for: an absolute address would be made of the client's own Host.
+    """
+    path, _, end = scope["path"].rpartition("/")
+    there = {**scope, "path": path}
+    is_call = any(route.matches(there)[0] != Match.NONE for route in scope["app"].routes)
+    if end or not path or not is_call:
+        raise HTTPException(404)
+    last = scope["raw_path"].removesuffix(b"/").rpartition(b"/")[2]
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    response = Response(status_code=307)
+    response.raw_headers.append((b"location", b"../" + last + query))
+    await response(scope, receive, send)
+
+
 def _add_routes(app: FastAPI) -> None:
+    app.router.redirect_slashes = False
+    app.router.default = _without_slash
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
     for module in (attention, models, versions, drift, health, status, preprocess, pages):
         app.include_router(module.router)
@@ -166,6 +190,7 @@ def _document(app: FastAPI) -> None:
                 routes=documented,
             )
             document_access(app.openapi_schema)
+            document_browsers(app.openapi_schema)
             if undeclared := app.openapi_schema["paths"].keys() - set(ROUTES):
                 raise RuntimeError(f"calls that routes.py does not declare: {undeclared}")
         return app.openapi_schema
@@ -179,7 +204,7 @@ async def _serving(app: FastAPI, front: FrontProcess) -> AsyncIterator[None]:
         front.memory, front.arenas, front.incarnation, front.fork
     ) as generations:
         classifier, gates = Classifier(generations), GateQuestions(generations)
-        app.state.service = Service(generations, classifier, gates)
+        app.state.service = Service(generations, classifier, gates, Callers(front.memory))
         generations.serve()
         yield
 

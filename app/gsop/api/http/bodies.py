@@ -5,7 +5,6 @@ front together by ``GSOP_BODY_MEMORY_BYTES``, so nothing needs a temporary file 
 be read-only, and writing to one would block the event loop).
 """
 
-import asyncio
 import base64
 import binascii
 import logging
@@ -22,8 +21,9 @@ from starlette.concurrency import run_in_threadpool
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-from gsop.errors import BodyTimeout, BodyTooLarge, RequestError, UnsupportedMediaType
-from gsop.serving.classify import BodyShare
+from gsop.api.http.body_limits import BodyLimits, gather
+from gsop.errors import RequestError, UnsupportedMediaType
+from gsop.serving.body_memory import BodyShare
 
 # Its warnings quote the body, and everybody could fill the log with them.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -46,16 +46,14 @@ ACCEPTED = "image/*, application/octet-stream, multipart/form-data or applicatio
 
 
 async def read_images(
-    request: Request, memory: BodyShare, *, max_bytes: int, max_images: int, seconds: float
+    request: Request, memory: BodyShare, limits: BodyLimits, *, max_images: int
 ) -> list[bytes]:
     """The images in a request's body: one, or several in a multipart body.
 
     Raises:
-        BodyTimeout: if the body has not come whole within ``seconds``.
-        Overloaded: if the bodies of other requests leave no memory for it.
         UnsupportedMediaType: if the body is of no kind that is read.
-        BodyTooLarge: as soon as more than ``max_bytes`` are announced or have come.
         RequestError: if the body is not what its type says, or has more than ``max_images``.
+        GSoPError: of :func:`~gsop.api.http.body_limits.gather`.
         ClientDisconnect: if the client leaves before the end of the body.
     """
     kind, parameters = _media_type(request.headers.get("content-type", ""))
@@ -63,13 +61,7 @@ async def read_images(
         raise UnsupportedMediaType(f"Content-Type {kind or '(none)'} is not read; send {ACCEPTED}")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("compressed bodies are not read; send the image as it is")
-    try:
-        async with asyncio.timeout(seconds):
-            body = await _read_body(request, memory, max_bytes)
-    except TimeoutError as error:
-        raise BodyTimeout(
-            f"the body did not come whole within {seconds:g} s; send it faster, or a smaller image"
-        ) from error
+    body = await gather(request, memory, limits)
     if not body:
         raise RequestError("the body is empty; send an image")
     if _is_raw(kind):
@@ -96,21 +88,6 @@ def _images_of(
 
 def _is_raw(kind: str) -> bool:
     return kind.startswith("image/") or kind == "application/octet-stream"
-
-
-async def _read_body(request: Request, memory: BodyShare, max_bytes: int) -> bytes:
-    too_large = BodyTooLarge(f"the body has more than {max_bytes} bytes; send a smaller image")
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise too_large
-    parts, count = [], 0
-    async for part in request.stream():
-        count += len(part)
-        if count > max_bytes:
-            raise too_large
-        memory.add(len(part))
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _image_of_json(body: bytes) -> bytes:

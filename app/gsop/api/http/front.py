@@ -73,6 +73,8 @@ def main(
             log_level=logging.WARNING,
             access_log=False,
             server_header=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
             ssl_certfile=settings.tls_certfile,
             ssl_keyfile=settings.tls_keyfile,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from gsop.arena.board import EngineStatus
 from gsop.arena.states import EngineState, Phase
+from gsop.serving.callers import last_used
 from gsop.serving.generation import Generations
 
 
@@ -43,7 +44,12 @@ def gauges(generations: Generations) -> Iterator[Metric]:
         ["name", "version"],
         [([m.manifest.name, m.manifest.version], 1.0) for m in generations.present.engines.models],
     )
-
+    yield gauge(
+        "gsop_key_last_used_timestamp_seconds",
+        "When a request came with the API key last; absent if none did since the start.",
+        ["key"],
+        [([name], seconds) for name, seconds in last_used(generations.memory)],
+    )
     yield from _of_versions(generations)
 
 

@@ -13,6 +13,7 @@ from gsop.api.http.schemas import EngineHealth, Health
 from gsop.api.http.service import Service, ServiceDep
 from gsop.arena.states import EngineState, Phase
 from gsop.errors import Draining, NotReady
+from gsop.serving.decoders import CALL_SECONDS
 
 router = APIRouter(tags=["operations"])
 
@@ -24,8 +25,8 @@ SILENCE_SECONDS = 10.0
 async def healthz(service: ServiceDep) -> Response | Health:
     """Whether the service can still help itself; start it again if not.
 
-    It fails when the supervisor is gone, when no engine can be started, or when an engine's loop
-    stands still although no batch explains it.
+    It fails when the supervisor is gone, when no engine can be started, when an engine's loop
+    stands still although no batch explains it, or when no decoder says anything.
     """
     fault = _fault(service)
     if fault is not None:
@@ -78,6 +79,9 @@ def _fault(service: Service) -> str | None:
     board, now = service.engines.board, time.monotonic_ns()
     if _seconds(now, service.generations.board.supervisor_beat) > SILENCE_SECONDS:
         return "the supervisor is dead"
+    patience = CALL_SECONDS + service.settings.decode_seconds + SILENCE_SECONDS
+    if service.generations.present.decoders.silence > patience:
+        return "no decoder answers"
     engines = board.engines()
     if all(engine.state == EngineState.FAILED for engine in engines):
         return "no engine can be started; the log says why"

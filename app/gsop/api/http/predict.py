@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gsop.api.http import rendering
 from gsop.api.http.access import caller_of
 from gsop.api.http.bodies import read_images
+from gsop.api.http.body_limits import BodyLimits
 from gsop.api.http.problems import problem
 from gsop.api.http.query import parse_query
 from gsop.api.http.schemas import PredictQuery
@@ -43,9 +44,8 @@ class Predict:
             images = await read_images(
                 request,
                 visit.memory,
-                max_bytes=settings.max_body_bytes,
+                BodyLimits.of(settings),
                 max_images=service.classifier.max_images,
-                seconds=settings.body_seconds,
             )
             outcomes = await visit.classify(
                 images, top_k=query.top_k, timeout_ms=query.timeout_ms, watch=watch_of(request)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from gsop.api.http.access import caller_of
 from gsop.api.http.bodies import read_images
+from gsop.api.http.body_limits import BodyLimits
 from gsop.api.http.predict_documentation import BODY
 from gsop.api.http.problems import documented
 from gsop.api.http.routes import PREPROCESS
@@ -57,13 +58,8 @@ async def preprocess(
     address = request.client.host if request.client else ""
     caller = caller_of(request.scope)
     with service.classifier.admit(query.model, query.version, caller, address) as visit:
-        (image,) = await read_images(
-            request,
-            visit.memory,
-            max_bytes=service.settings.max_body_bytes,
-            max_images=1,
-            seconds=service.settings.body_seconds,
-        )
+        limits = BodyLimits.of(service.settings)
+        (image,) = await read_images(request, visit.memory, limits, max_images=1)
         _, pixels = await visit.preprocess(
             image, timeout_ms=query.timeout_ms, watch=watch_of(request)
         )

@@ -95,6 +95,18 @@ def _on_http_exception(_: Request, error: Exception) -> Response:
     )
 
 
+def document_refusals(operation: dict[str, Any], *errors: type[GSoPError]) -> None:
+    """Add to an operation of the OpenAPI text what a layer before its route may answer."""
+    for status, entry in documented(*errors).items():
+        content = entry["content"][MEDIA_TYPE]
+        content["schema"] = {"$ref": "#/components/schemas/Problem"}
+        added = {"description": entry["description"], "content": entry["content"]}
+        there = operation["responses"].setdefault(str(status), added)
+        if there is not added:
+            there["content"][MEDIA_TYPE]["examples"] |= content["examples"]
+            there["description"] += " · " + entry["description"]
+
+
 def documented(*errors: type[GSoPError]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's ``responses`` for the errors that a call can answer with."""
     responses: dict[int | str, dict[str, Any]] = {}

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from gsop.api.http.guard import WATCH
+from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier, Watch
 from gsop.serving.control import send_order
 from gsop.serving.engines import Engines
@@ -41,12 +42,14 @@ class Service:
         generations: where images are answered.
         classifier: turns images into answers.
         gates: asks what is remembered.
+        callers: who may send requests.
         now: what ``GET /status`` told last.
     """
 
     generations: Generations
     classifier: Classifier
     gates: GateQuestions
+    callers: Callers
     now: KeptText = field(default_factory=KeptText)
 
     @property

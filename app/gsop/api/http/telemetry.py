@@ -9,7 +9,8 @@ from typing import cast
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gsop.api.http.access import caller_of
+from gsop.api.http.access import caller_of, changes_something
+from gsop.api.http.browsers import protect
 from gsop.api.http.problems import internal_error
 from gsop.api.http.service import Service
 from gsop.arena.families import CLIENT_LEFT, OTHER
@@ -44,6 +45,7 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                protect(message["headers"])
                 if _service(scope).generations.board.phase != Phase.SERVING:
                     # The client must not send another request on a connection that will be closed.
                     message["headers"].append((b"connection", b"close"))
@@ -62,6 +64,12 @@ class Telemetry:
             meter = _service(scope).generations.meter
             route = getattr(scope.get("route"), "path", OTHER)
             meter.count_request(route, status)
+            if changes_something(scope["path"], scope["method"]):
+                # Who may call it has been seen by now, and the names are those of the route.
+                told = {"route": route, "status": status, "client": caller_of(scope).name or None}
+                if status not in (401, 403):
+                    told["of"] = {k: str(v) for k, v in scope.get("path_params", {}).items()}
+                log.info("an operator's call", extra={"members": told})
             if self._log_requests:
                 milliseconds = round((time.perf_counter() - began) * 1000, 3)
                 # The route, not the path: what a client writes there is its own.

@@ -5,7 +5,9 @@ A ``.pth`` file is a pickle, and a pickle can carry any program. torch's restric
 """
 
 import hashlib
+import os
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,14 @@ from gsop.errors import StoreError
 
 _CHECKPOINT_FACTS = ("epoch", "arch", "best_prec1")
 """What the authors' checkpoints (and those of PyTorch's ImageNet example) say of themselves."""
+
+_MOST_LETTERS = 200
+"""Of what a checkpoint says of itself."""
+
+_SHARED = 4
+"""So many times a file's size its tensors may have, as some may share their numbers."""
+
+_SPARE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -86,13 +96,14 @@ def _read_safetensors(path: Path, file: BinaryIO) -> object:
 
 
 def _read_pickle(path: Path, file: BinaryIO) -> object:
+    _check_archive(path, file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch lets through whatever a damaged file makes it trip over
         if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise StoreError(
-                f"{path} wants {code[1]} to be run when it is opened, and code in files is never "
-                "run: open it where you trust it, and save its tensors alone, with "
+                f"{path} wants {ascii(code[1])[1:-1]} to be run when it is opened, and code in "
+                "files is never run: open it where you trust it, and save its tensors alone, with "
                 "torch.save(model.state_dict(), file)"
             ) from error
         raise StoreError(
@@ -101,30 +112,65 @@ def _read_pickle(path: Path, file: BinaryIO) -> object:
         ) from error
 
 
+def _check_archive(path: Path, file: BinaryIO) -> None:
+    """Refuse what would become larger than its file: torch.save stores members as they are."""
+    remedy = "save it anew with torch.save(model.state_dict(), file)"
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise StoreError(f"{path} holds compressed members, as torch never does: {remedy}")
+            if sum(member.file_size for member in members) > _size(file):
+                raise StoreError(f"{path} holds members that overlap: {remedy}")
+    except zipfile.BadZipFile as error:
+        raise StoreError(f"{path} is a damaged archive: copy it again, or {remedy}") from error
+    finally:
+        file.seek(0)
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
     remedy = "save it anew with torch.save(model.state_dict(), file)"
     if not isinstance(content, Mapping) or not content:
         raise StoreError(f"{path} holds no state dict: {remedy}")
     for key, tensor in content.items():
-        if not isinstance(key, str) or not _is_plain_tensor(tensor):
+        if not isinstance(key, str) or not key.isprintable() or not _is_plain_tensor(tensor):
             raise StoreError(
                 f"{path} holds no state dict, for {key!r} is no dense tensor: {remedy}"
             )
+    size = sum(tensor.nbytes for tensor in content.values())
+    if size > _SHARED * path.stat().st_size + _SPARE_BYTES:
+        raise StoreError(
+            f"{path} holds tensors of {size} bytes, many times what the file has: {remedy}"
+        )
     return with_batch_counts(content)
 
 
 def _is_plain_tensor(value: object) -> TypeGuard[Tensor]:
-    """Whether it can be copied into a parameter: dense, real, and with its numbers."""
+    """Whether it can be copied into a parameter: dense, real, and with all of its numbers."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
         and not (value.is_complex() or value.is_quantized or value.is_meta)
+        # A stride of 0 makes terabytes of one number.
+        and value.nbytes <= value.untyped_storage().nbytes()
     )
 
 
 def _facts(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
     facts = {name: _plain_value(checkpoint.get(name)) for name in _CHECKPOINT_FACTS}
-    return {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
+    return {name: value for name, value in facts.items() if _is_short(value)}
+
+
+def _is_short(value: object) -> bool:
+    """Whether it is a number or a short text that a terminal shows as it is."""
+    if isinstance(value, str):
+        return value.isprintable() and len(value) <= _MOST_LETTERS
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _plain_value(value: object) -> object:
