@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from gsop.api.http.bodies import read_images
+from gsop.api.http.bodies import Limits, Parts, read_images
 from gsop.api.http.negotiation import choose
 from gsop.errors import ImageTooLarge, InvalidImage, NotAcceptable, RequestError
 from gsop.images import decode
@@ -45,14 +45,14 @@ def bodies(data: bytes) -> None:
     async def receive() -> dict[str, Any]:
         return next(messages)
 
-    async def read() -> list[bytes]:
+    async def read() -> Parts:
         request = Request({"type": "http", "headers": [(b"content-type", kind)]}, receive)
         memory = BodyMemory(100_000)
         with memory.share() as share:
-            return await read_images(request, share, max_bytes=50_000, max_images=4, seconds=60)
+            return await read_images(request, share, Limits(50_000, 4, 60, ("top_k",)))
 
     with contextlib.suppress(RequestError):
-        assert 1 <= len(asyncio.run(read())) <= 4
+        assert 1 <= len(asyncio.run(read()).images) <= 4
 
 
 def accept(data: bytes) -> None:
@@ -83,6 +83,9 @@ def seeds(target: str, *, corpus: bool = True) -> Iterator[bytes]:
             yield f"{FORM}\n".encode() + form([("image", image), ("note", b"x")])
             text = json.dumps({"image": base64.b64encode(image).decode()})
             yield f"application/json\n{text}".encode()
+            yield b"application/x-www-form-urlencoded\ntop_k=3&image=" + base64.b64encode(image)
+            yield b"\n" + base64.urlsafe_b64encode(image)
+            yield b'\n{"images": ["iVBORw0KGgo", "iVBORw0KGgo="], "top_k": 1}'
             yield b'application/json; charset="utf-8"\n{"image": "data:image/png;base64,aaaa"}'
         case "accept":
             yield b"image/png, application/json;q=0.5, */*;q=0.1"

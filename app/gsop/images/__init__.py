@@ -15,7 +15,7 @@ are trained with do not apply them either.
 from gsop.images.base import Pixels
 from gsop.images.decoding import decode, decode_into, decode_whole
 from gsop.images.fit import centred, scaled
-from gsop.images.formats import FORMAT_NAMES, SUFFIXES
+from gsop.images.formats import FORMAT_NAMES, SUFFIXES, is_image
 from gsop.images.preparation import prepare
 from gsop.images.spec import Channels, InputSpec, Interpolation
 
@@ -30,6 +30,7 @@ __all__ = [
     "decode",
     "decode_into",
     "decode_whole",
+    "is_image",
     "prepare",
     "scaled",
 ]

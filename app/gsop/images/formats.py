@@ -10,6 +10,7 @@ from typing import NamedTuple
 from gsop.errors import ImageTooLarge, InvalidImage
 from gsop.images.base import Declined, Decoded, Decoder, unreadable
 from gsop.images.jpeg import by_simplejpeg
+from gsop.images.others import unread
 from gsop.images.pillow import by_pillow
 
 
@@ -78,6 +79,11 @@ def decode_stored(data: bytes, *, max_pixels: int, short_side: int | None = None
     raise unreadable(form.name) from reason
 
 
+def is_image(data: bytes) -> bool:
+    """Whether a file begins like one of a format that is known."""
+    return any(form.magic.match(data) for form in FORMATS)
+
+
 def is_jpeg(data: bytes) -> bool:
     """Whether a file begins like one."""
     return FORMATS[0].magic.match(data) is not None
@@ -90,6 +96,8 @@ def _format_of(data: bytes) -> Format:
         if form.magic.match(data):
             return form
     *names, last = FORMAT_NAMES
+    if reason := unread(data):
+        raise InvalidImage(reason)
     raise InvalidImage(
         f"The bytes are no {', '.join(names)} or {last}; send an image in one of these formats."
     )

@@ -5,8 +5,8 @@ front together by ``GSOP_BODY_MEMORY_BYTES``, so nothing needs a temporary file 
 be read-only, and writing to one would block the event loop).
 """
 
-from gsop.api.http.bodies.field import FIELD
 from gsop.api.http.bodies.json_form import MAX_JSON_VALUES
-from gsop.api.http.bodies.reading import LARGE_BYTES, read_images
+from gsop.api.http.bodies.parts import FIELD, Parts
+from gsop.api.http.bodies.reading import LARGE_BYTES, Limits, read_images
 
-__all__ = ["FIELD", "LARGE_BYTES", "MAX_JSON_VALUES", "read_images"]
+__all__ = ["FIELD", "LARGE_BYTES", "MAX_JSON_VALUES", "Limits", "Parts", "read_images"]

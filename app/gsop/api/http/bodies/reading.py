@@ -1,48 +1,78 @@
-"""A body is read, bounded, and taken apart by what it is."""
+"""A body is read, bounded, and taken apart by what it is.
 
-from collections.abc import Mapping
+The bytes decide: clients label images as forms, as text or not at all. The Content-Type is asked
+only where they do not tell, and for the boundary of a form.
+"""
+
+import re
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from gsop.api.http.bodies.arrival import receive
-from gsop.api.http.bodies.json_form import image_of_json
-from gsop.api.http.bodies.multipart_form import images_of_form
-from gsop.errors import UnsupportedMediaType
+from gsop.api.http.bodies.base64_text import image_of_text
+from gsop.api.http.bodies.json_form import parse_json
+from gsop.api.http.bodies.multipart_form import boundary_of, parse_form
+from gsop.api.http.bodies.parts import Parts
+from gsop.api.http.bodies.urlencoded_form import parse_urlencoded
+from gsop.errors import RequestError, UnsupportedMediaType
+from gsop.images import is_image
 from gsop.serving.classify import BodyShare
 
 LARGE_BYTES = 2**20
 """Bodies from this size on are taken apart in a thread: tenths of a second for the worst ones."""
 
-ACCEPTED = "image/*, application/octet-stream, multipart/form-data or application/json"
+URLENCODED = "application/x-www-form-urlencoded"
+
+UNTOLD = frozenset({"", "application/octet-stream", URLENCODED})
+"""Content-Types that say nothing: the last is what curl sends if it is not told otherwise."""
+
+_FIRST_FIELD = re.compile(rb"[\w.%\[\]-]{1,64}=")
+
+ACCEPTED = "the image's bytes, a form with the field image, or JSON with its base64 as image"
 
 
-async def read_images(
-    request: Request, memory: BodyShare, *, max_bytes: int, max_images: int, seconds: float
-) -> list[bytes]:
-    """The images in a request's body: one, or several in a multipart body.
+class Limits(NamedTuple):
+    """What a body may be.
+
+    Attributes:
+        max_bytes: of all of it.
+        max_images: in it.
+        seconds: until it has come whole.
+        options: names of the options that it may hold beside images.
+    """
+
+    max_bytes: int
+    max_images: int
+    seconds: float
+    options: Collection[str] = ()
+
+
+async def read_images(request: Request, memory: BodyShare, limits: Limits) -> Parts:
+    """The images in a request's body, one at least, and the options beside them.
 
     Raises:
-        BodyTimeout: if the body has not come whole within ``seconds``.
+        BodyTimeout: if the body has not come whole in time.
         Overloaded: if the bodies of other requests leave no memory for it.
-        UnsupportedMediaType: if the body is of no kind that is read.
-        BodyTooLarge: as soon as more than ``max_bytes`` are announced or have come.
-        RequestError: if the body is not what its type says, or has more than ``max_images``.
+        UnsupportedMediaType: if the body is compressed, or of no kind that is read.
+        BodyTooLarge: as soon as more bytes are announced or have come than it may have.
+        RequestError: if the body is not what its type says, has no image or too many.
+        InvalidParameter: if it holds what is neither an image nor an option.
         ClientDisconnect: if the client leaves before the end of the body.
     """
-    kind, parameters = _media_type(request.headers.get("content-type", ""))
-    if not (kind in ("multipart/form-data", "application/json") or _is_raw(kind)):
-        raise UnsupportedMediaType(f"Content-Type {kind or '(none)'} is not read; send {ACCEPTED}")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("compressed bodies are not read; send the image as it is")
-    body = await receive(request, memory, max_bytes=max_bytes, seconds=seconds)
-    if _is_raw(kind):
-        return [body]
+    kind, parameters = _media_type(request.headers.get("content-type", ""))
+    body = await receive(request, memory, max_bytes=limits.max_bytes, seconds=limits.seconds)
+    if is_image(body):
+        return Parts([body])
     if len(body) >= LARGE_BYTES:
-        return await run_in_threadpool(_images_of, kind, parameters, body, max_images)
-    return _images_of(kind, parameters, body, max_images)
+        return await run_in_threadpool(_parts_of, kind, parameters, body, limits)
+    return _parts_of(kind, parameters, body, limits)
 
 
 @lru_cache(maxsize=64)  # clients have few, but for the boundaries of forms
@@ -52,13 +82,27 @@ def _media_type(header: str) -> tuple[str, Mapping[bytes, bytes]]:
     return media_type.decode("latin-1"), parameters
 
 
-def _images_of(
-    kind: str, parameters: Mapping[bytes, bytes], body: bytes, max_images: int
-) -> list[bytes]:
-    if kind == "application/json":
-        return [image_of_json(body)]
-    return images_of_form(body, parameters.get(b"boundary", b""), max_images)
+def _parts_of(kind: str, parameters: Mapping[bytes, bytes], body: bytes, limits: Limits) -> Parts:
+    parts = _taken_apart(kind, parameters, body, limits)
+    if len(parts.images) > limits.max_images:
+        raise RequestError(
+            f"more than {limits.max_images} images in one request; send several requests"
+        )
+    return parts
 
 
-def _is_raw(kind: str) -> bool:
-    return kind.startswith("image/") or kind == "application/octet-stream"
+def _taken_apart(
+    kind: str, parameters: Mapping[bytes, bytes], body: bytes, limits: Limits
+) -> Parts:
+    boundary = parameters.get(b"boundary") or boundary_of(body)
+    if kind == "multipart/form-data" or (boundary and body.startswith(b"--" + boundary)):
+        return parse_form(body, boundary, limits.max_images, limits.options)
+    if kind.endswith(("/json", "+json")) or body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        return parse_json(body, limits.options)
+    if (image := image_of_text(body)) is not None:
+        return Parts([image])
+    if kind == URLENCODED and _FIRST_FIELD.match(body):
+        return parse_urlencoded(body, limits.options)
+    if kind in UNTOLD or kind.startswith("image/"):
+        return Parts([body])  # whose decoder says what is wrong with it
+    raise UnsupportedMediaType(f"a body of {kind} without an image in it; send {ACCEPTED}")
