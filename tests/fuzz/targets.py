@@ -19,7 +19,7 @@ from gsop.errors import ImageTooLarge, InvalidImage, NotAcceptable, RequestError
 from gsop.images import decode
 from gsop.serving.classify import BodyMemory
 from tests.chaos.shots import FORM, form, good_images
-from tests.imagery import bombs, encode, exif, input_spec, not_images, picture, ycck_jpeg
+from tests.imagery import bombs, encode, exif, heic, input_spec, not_images, picture, ycck_jpeg
 
 CORPUS = Path(__file__).parent / "corpus"
 SPEC = input_spec(24, 16, 32)
@@ -77,6 +77,9 @@ def seeds(target: str, *, corpus: bool = True) -> Iterator[bytes]:
             yield encode(picture(8, 8), "PNG", "P")
             yield encode(picture(8, 8), "WEBP", quality=50)
             yield ycck_jpeg(picture(8, 8))
+            yield encode(picture(8, 8), "AVIF", quality=50)
+            yield heic("grey")
+            yield heic("clear")
         case "bodies":
             image = good_images()[0]
             yield b"image/png\n" + image

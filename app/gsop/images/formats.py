@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from gsop.errors import ImageTooLarge, InvalidImage
 from gsop.images.base import Declined, Decoded, Decoder, unreadable
+from gsop.images.heif import AVIF_MAGIC, HEIC_MAGIC, by_libavif, by_libheif
 from gsop.images.jpeg import by_simplejpeg
 from gsop.images.others import unread
 from gsop.images.pillow import by_pillow
+from gsop.images.png import by_pillow_mended
 
 
 class Format(NamedTuple):
@@ -37,15 +39,17 @@ def _magic(pattern: bytes) -> re.Pattern[bytes]:
 FORMATS = (
     Format(
         "JPEG",
-        (".jpg", ".jpeg", ".jpe"),
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
         _magic(rb"\xff\xd8\xff"),
         (by_simplejpeg, by_pillow("JPEG")),
     ),
-    Format("PNG", (".png",), _magic(rb"\x89PNG\r\n\x1a\n"), (by_pillow("PNG"),)),
+    Format("PNG", (".png",), _magic(rb"\x89PNG\r\n\x1a\n"), (by_pillow("PNG"), by_pillow_mended)),
     Format("WebP", (".webp",), _magic(rb"RIFF....WEBP"), (by_pillow("WebP"),)),
     Format("BMP", (".bmp",), _magic(rb"BM"), (by_pillow("BMP"),)),
     Format("TIFF", (".tif", ".tiff"), _magic(rb"II[*+]\0|MM\0[*+]"), (by_pillow("TIFF"),)),
     Format("GIF", (".gif",), _magic(rb"GIF8[79]a"), (by_pillow("GIF"),)),
+    Format("AVIF", (".avif",), _magic(AVIF_MAGIC), (by_libavif,)),
+    Format("HEIC", (".heic", ".heif"), _magic(HEIC_MAGIC), (by_libheif,)),
 )
 """In the order in which messages name them; no two begin alike."""
 
