@@ -5,6 +5,7 @@ serving, evaluating and training see the same pixels::
 
     bytes ── magic number ─┬─ JPEG ──── simplejpeg ───┬── centre rectangle ── resize ── turn ── out
                            │               │ declines │
+                           ├─ HEIC ──── libheif ──────┤
                            └─ the others ─ Pillow ────┘
 
 The table in :mod:`gsop.images.formats` says which decoders a format has. The size in the header is
