@@ -118,6 +118,8 @@ def train(
         if (found := checkpoint.load(setup.run.checkpoints)) is not None:
             state.restore(found[1], fabric.device)
         with noted_signals() as asked, _open_log(setup, state.step, progress=progress) as log:
+            if passed_over := setup.data.source.get("passed over"):
+                log.say(f"of the folder: {passed_over}")
             _go_on(setup, state, log, asked)
             return _finish(setup, state, log)
 
