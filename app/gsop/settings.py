@@ -5,6 +5,7 @@ This module is the only reader of the environment. Every field is set by ``GSOP_
 the fields that say so means "choose for this machine".
 """
 
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -311,8 +312,8 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _parse_keys(cls, value: object) -> object:
-        if isinstance(value, str):
-            value = value.replace(",", " ").split()
+        if isinstance(value, str):  # perhaps a whole file, with its comments
+            value = re.sub(r"#[^\n]*", "", value).replace(",", " ").split()
         if isinstance(value, list | tuple):
             return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
         return value
@@ -326,6 +327,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Path) and not _is_utf8(str(value)):
+                raise ValueError(
+                    f"GSOP_{name.upper()}: {str(value)!a} is no UTF-8: rename the file or folder"
+                )
         _check_devices(self.devices)
         try:
             CudaOptions.parse(self.cuda_options)
@@ -401,6 +408,30 @@ class Settings(BaseSettings):
             return Path.home() / ".cache" / "gsop"
         except RuntimeError:  # a user without a home
             return None
+
+
+def unknown_variables() -> list[str]:
+    """What is wrong with variables of the environment that look like settings and are none."""
+    known = {f"GSOP_{name.upper()}" for name in Settings.model_fields} | {"GSOP_CLIENT_KEY"}
+    texts = []
+    for name in sorted(os.environ):
+        if name.startswith("GSOP_") and name not in known and not _OF_KUBERNETES.match(name):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            texts.append(f"{name} is no setting, and ignored{hint}")
+    return texts
+
+
+_OF_KUBERNETES = re.compile(r"GSOP_(SERVICE|PORT_\d)")
+"""What Kubernetes sets for a service that is called gsop."""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the system's bytes, kept as surrogates
+        return False
+    return True
 
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|(GPU|MIG)-[\w/-]+")

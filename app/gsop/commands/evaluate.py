@@ -86,6 +86,8 @@ def samples_of(manifest: Manifest, data: Path | None) -> tuple[Sequence[Sample],
                 "say with --data DIR which images to evaluate on: a folder of images for each class"
             )
         return open_data(spec, manifest.input, AugmentSpec()).held_out(), "held-out images"
+    if (data / "val").is_dir():
+        return _labelled(data / "val", manifest)
     if (split := find_split(data)) is not None:
         return _labelled(split.held_out, manifest)
     held_out = _held_out(manifest, spec, data)

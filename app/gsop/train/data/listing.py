@@ -62,8 +62,8 @@ def find_split(root: Path) -> Split | None:
         return None
     if not train or not held_out:
         raise ConfigError(
-            f"{root} has one of train/ and val/: make both, or put the folders of the classes "
-            f"directly into it, and a part of each is held out (there is {(train + held_out)[0].name}/)"
+            f"{root} has one of train/ and val/ ({(train + held_out)[0].name}/): make both, or put "
+            "the folders of the classes directly into it, and a part of each is held out"
         )
     if len(train) > 1:
         raise ConfigError(f"{root} has {train[0].name}/ and {train[1].name}/: keep one of them")
