@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         description="Origins whose pages may call the service from a browser, comma-separated, "
         "or `*`.",
     )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[\w.~-]+)*$",
+        description="Prefix under which clients see the service behind a proxy, such as `/gsop`; "
+        "whether the proxy strips it does not matter.",
+    )
     model_store: Path = Field(
         default_factory=_find_store,
         description="Folder of the model versions. Where the working folder has no `model_store`, "

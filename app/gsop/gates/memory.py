@@ -135,7 +135,7 @@ class GateMemory:
     def recent(
         self, count: int, caller: int | None = None, class_id: int | None = None
     ) -> list[Record]:
-        """The newest ``count`` records, newest first: of ``caller``, of a first class, or of all."""
+        """The newest ``count`` records, newest first: of ``caller``, of a class, or of all."""
         places = self._kept()[::-1]
         if caller is not None:
             places = places[self._callers[places] == caller]

@@ -56,7 +56,7 @@ class Forks:
         try:
             self._loop()
         finally:
-            # A signal that comes while the interpreter ends would find the wake-up closed, and say so.
+            # A signal at the end of the interpreter would find the wake-up closed, and say so.
             signal.set_wakeup_fd(-1)
 
     def _loop(self) -> None:

@@ -29,6 +29,7 @@ from gsop.api.http import (
     versions,
 )
 from gsop.api.http.access import Access, document_access
+from gsop.api.http.doorway import Doorway
 from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
@@ -111,11 +112,12 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # the doorway's work: these would name a host and a port
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     _add_middleware(app, settings)
     _add_routes(app)
-    _document(app)
+    _document(app, settings.root_path)
     return app
 
 
@@ -132,6 +134,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_headers=("Authorization", "Content-Type", "If-Match", "X-Request-Id"),
             expose_headers=("ETag", "X-Request-Id", "Server-Timing", "Retry-After"),
         )
+    app.add_middleware(Doorway, root_path=settings.root_path)
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
     problems.add_handlers(app)
 
@@ -151,7 +154,7 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(module.router)
 
 
-def _document(app: FastAPI) -> None:
+def _document(app: FastAPI, root_path: str) -> None:
     """Have the OpenAPI text tell of all calls, and refuse one that would not be counted."""
     documented = [predict_documentation.DOCUMENTATION, *app.routes]
 
@@ -163,6 +166,7 @@ def _document(app: FastAPI) -> None:
                 summary=app.summary,
                 description=app.description,
                 license_info=app.license_info,
+                servers=[{"url": root_path}] if root_path else None,
                 routes=documented,
             )
             document_access(app.openapi_schema)

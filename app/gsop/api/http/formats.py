@@ -1,5 +1,4 @@
-"""The forms in which one earlier prediction is shown, and the gates' statistics: tables, media
-type to writer.
+"""The forms of one earlier prediction and of the gates' statistics: media types to writers.
 
 A new form is a row. The first is what is given where ``Accept`` likes several alike.
 """
