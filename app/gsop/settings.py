@@ -15,6 +15,7 @@ from typing import Annotated, Literal, NamedTuple, Self, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gsop.cpus import cpu_count
 from gsop.cuda_options import CudaOptions
 from gsop.errors import ConfigError
 from gsop.keys import ApiKey
@@ -23,13 +24,6 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "text"]
 CageMode = Literal["auto", "required", "off"]
-
-
-def cpu_count() -> int:
-    """Processors that this process may use (its affinity, not the machine's total)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def client_key() -> str | None:
