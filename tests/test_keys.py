@@ -62,6 +62,25 @@ def test_entries_come_from_the_environment_and_from_a_file(
     assert audit.scopes == {KeyScope.PREDICT, KeyScope.ADMIN}
 
 
+def test_the_variable_takes_a_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop, audit = make_key("shop", ["predict"])[1], make_key("audit", ["admin"])[1]
+    monkeypatch.setenv("GSOP_API_KEYS", f"# who, and what: a, b\n{shop}  # May\n\n{audit}\n")
+    assert Settings.load().api_keys == (shop, audit)
+
+
+def test_a_second_key_of_a_name_is_refused_before_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys"
+    assert main(["key", "shop", "--file", str(file)]) == 0
+    before = file.read_text()
+    assert main(["key", "shop", "--file", str(file)]) == 1
+    assert "has an entry for shop already" in capsys.readouterr().err
+    assert file.read_text() == before
+    assert main(["key", "shop-2", "--file", str(file)]) == 0
+    assert len(Settings.load(api_keys_file=file).api_keys) == 2
+
+
 @pytest.mark.parametrize("content", [None, "# nothing yet\n"])
 def test_a_file_without_entries_does_not_open_the_door(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "keys"

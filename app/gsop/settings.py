@@ -5,6 +5,7 @@ This module is the only reader of the environment. Every field is set by ``GSOP_
 the fields that say so means "choose for this machine".
 """
 
+import difflib
 import ipaddress
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Annotated, Literal, NamedTuple, Self, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gsop.cpus import cpu_count
 from gsop.cuda_options import CudaOptions
 from gsop.errors import ConfigError
 from gsop.keys import ApiKey
@@ -23,13 +25,6 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "text"]
 CageMode = Literal["auto", "required", "off"]
-
-
-def cpu_count() -> int:
-    """Processors that this process may use (its affinity, not the machine's total)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def client_key() -> str | None:
@@ -139,6 +134,12 @@ class Settings(BaseSettings):
         (),
         description="Addresses or networks of proxies whose `X-Forwarded-For` says who a client "
         "is, comma-separated; nobody else's is believed. They must set it, not pass it on.",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[\w.~-]+)*$",
+        description="Prefix under which clients see the service behind a proxy, such as `/gsop`; "
+        "whether the proxy strips it does not matter.",
     )
     model_store: Path = Field(
         default_factory=_find_store,
@@ -341,8 +342,8 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _parse_keys(cls, value: object) -> object:
-        if isinstance(value, str):
-            value = value.replace(",", " ").split()
+        if isinstance(value, str):  # perhaps a whole file, with its comments
+            value = re.sub(r"#[^\n]*", "", value).replace(",", " ").split()
         if isinstance(value, list | tuple):
             return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
         return value
@@ -356,6 +357,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Path) and not _is_utf8(str(value)):
+                raise ValueError(
+                    f"GSOP_{name.upper()}: {str(value)!a} is no UTF-8: rename the file or folder"
+                )
         _check_devices(self.devices)
         try:
             CudaOptions.parse(self.cuda_options)
@@ -440,6 +447,30 @@ def _check_proxies(names: Sequence[str]) -> None:
                 f"GSOP_TRUSTED_PROXIES names {name!r}: write addresses or networks, such as "
                 "127.0.0.1 or 10.0.0.0/8"
             ) from None
+
+
+def unknown_variables() -> list[str]:
+    """What is wrong with variables of the environment that look like settings and are none."""
+    known = {f"GSOP_{name.upper()}" for name in Settings.model_fields} | {"GSOP_CLIENT_KEY"}
+    texts = []
+    for name in sorted(os.environ):
+        if name.startswith("GSOP_") and name not in known and not _OF_KUBERNETES.match(name):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            texts.append(f"{name} is no setting, and ignored{hint}")
+    return texts
+
+
+_OF_KUBERNETES = re.compile(r"GSOP_(SERVICE|PORT_\d)")
+"""What Kubernetes sets for a service that is called gsop."""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the system's bytes, kept as surrogates
+        return False
+    return True
 
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|(GPU|MIG)-[\w/-]+")

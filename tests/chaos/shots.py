@@ -182,7 +182,7 @@ def many_images() -> bytes:
 def wrong(rng: Random) -> Shot:
     _, image = pick(rng)
     shots = (
-        Shot(request(image, "text/html"), frozenset({415})),
+        Shot(request(b"<html>", "text/html"), frozenset({415})),
         Shot(request(image, headers="Content-Encoding: gzip\r\n"), frozenset({415})),
         Shot(request(image, target="/predict?top_k=many"), frozenset({422})),
         Shot(request(image, target="/predict?timeout_ms=-1"), frozenset({422})),

@@ -163,6 +163,6 @@ def mixed(server: Server) -> list[Question]:
         ),
         Question(request(b"no image"), status=400),
         Question(request(images[0], target="/predict?model=nobody"), status=404),
-        Question(request(images[0], "text/plain"), status=415),
+        Question(request(b"a text", "text/plain"), status=415),
     ]
     return made

@@ -50,6 +50,27 @@ def test_a_bad_manifest_is_listed_with_the_reason(
     assert str(folder / MANIFEST_FILE) in stored.error
 
 
+def test_a_neighbour_that_may_not_be_read_is_listed_and_in_nobodys_way(
+    root: Path, publish_tiny: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_tiny(name="tiny", version="1")
+    (root / "secret").mkdir()
+    entries = Path.iterdir
+
+    def iterdir(path: Path) -> object:  # root, who runs tests, may read everything
+        if path.name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return entries(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    secret, tiny = list_versions(root)
+    assert (secret.name, secret.version, secret.manifest) == ("secret", "", None)
+    assert "Permission denied" in str(secret.error)
+    assert resolve(root, "tiny") == tiny.manifest
+    with pytest.raises(StoreError, match="Permission denied"):
+        resolve(root, "secret")
+
+
 def test_a_folder_without_a_manifest_is_listed_with_the_reason(root: Path) -> None:
     (root / "tiny" / "1").mkdir(parents=True)
     (stored,) = list_versions(root)

@@ -17,6 +17,7 @@ from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
 from gsop.train.data.dataset import Sample
 from gsop.train.data.folder import FolderData, labelled_files
+from gsop.train.data.listing import find_split
 from gsop.train.data.open import open_data
 from gsop.train.data.spec import AugmentSpec, DataSpec
 from gsop.train.presets import PRESETS
@@ -86,11 +87,19 @@ def samples_of(manifest: Manifest, data: Path | None) -> tuple[Sequence[Sample],
             )
         return open_data(spec, manifest.input, AugmentSpec()).held_out(), "held-out images"
     if (data / "val").is_dir():
-        return labelled_files(data / "val", manifest.class_id), f"images of {data / 'val'}"
+        return _labelled(data / "val", manifest)
+    if (split := find_split(data)) is not None:
+        return _labelled(split.held_out, manifest)
     held_out = _held_out(manifest, spec, data)
     if held_out is not None:
         return held_out, f"images of {data} that were held out of its training"
-    return labelled_files(data, manifest.class_id), f"images of {data}"
+    return _labelled(data, manifest)
+
+
+def _labelled(folder: Path, manifest: Manifest) -> tuple[Sequence[Sample], str]:
+    files = labelled_files(folder, manifest.class_id)
+    beside = f" (passed over: {files.passed_over})" if files.passed_over else ""
+    return files, f"images of {folder}{beside}"
 
 
 def trained_on(manifest: Manifest) -> DataSpec | None:

@@ -23,6 +23,7 @@ def key(name: str, scopes: Sequence[str], file: Path | None, expires: date | Non
         ) from error
     if file is not None:
         try:
+            _check_is_new(name, file)
             with file.open("a", encoding="utf-8") as entries:
                 entries.write(f"{entry}\n")
         except OSError as error:
@@ -30,3 +31,13 @@ def key(name: str, scopes: Sequence[str], file: Path | None, expires: date | Non
     print(f"key    {text}")
     print(f"entry  {entry}")
     return 0
+
+
+def _check_is_new(name: str, file: Path) -> None:
+    """The service starts with no two entries of a name, which its log could not tell apart."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    if any(line.strip().startswith(f"{name}:") for line in lines):
+        raise ConfigError(
+            f"{file} has an entry for {name} already: while its client changes keys use another "
+            f"name, such as {name}-2, and then remove the old line"
+        )

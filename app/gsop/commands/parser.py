@@ -1,6 +1,8 @@
 """The command line. Parsing only: the modules beside this one do the work."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -40,10 +42,16 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(arguments)
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
     except GSoPError as error:
         print(f"gsop: error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read our output, `head` for instance, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return status
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -53,6 +54,8 @@ def predict(
         ConfigError: if the patterns name no file, or ``output`` cannot be written.
         StoreError: if the model cannot be loaded.
     """
+    if attention is not None:
+        _check_writable(attention)
     files = find_files(patterns)
     manifest = resolve(settings.model_store, model or settings.models[0])
     backend = open_backend(settings, manifest)
@@ -87,7 +90,7 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            some = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            some = sorted(filter(_is_image_file, path.rglob("*")))
         elif path.exists():
             some = [path]
         else:
@@ -103,6 +106,11 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
+def _is_image_file(path: Path) -> bool:
+    """Whether it is named as one, and no hidden leftover such as macOS's ``._x.jpg``."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 def _open(output: Path | None) -> AbstractContextManager[TextIO]:
     if output is None:
         return nullcontext(sys.stdout)
@@ -112,13 +120,27 @@ def _open(output: Path | None) -> AbstractContextManager[TextIO]:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
 
 
+def _check_writable(path: Path) -> None:
+    """Say now what would else be found out when all is computed."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise ConfigError(f"{path} cannot be written: name a file in a folder that there is")
+
+
+def _printable(path: Path) -> str:
+    """A path as text; bytes that are no UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _save_gates(path: Path, manifest: Manifest, answers: Sequence[FileAnswer]) -> None:
     """One array a gate, ``(N, …)``, and the ``files`` that its rows belong to."""
     rows = [a.values for a in answers if a.values is not None]
     layout = manifest.answer
     values = np.stack(rows) if rows else np.zeros((0, layout.width), np.float32)
     arrays: dict[str, Any] = {gate.name: part for gate, part in layout.gates_of(values)}
-    np.savez(path, files=np.array([str(a.source) for a in answers]), **arrays)
+    try:
+        np.savez(path, files=np.array([_printable(a.source) for a in answers]), **arrays)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 # ── forms of output ──────────────────────────────────────────────────────────────────────────────
@@ -128,7 +150,7 @@ Writer = Callable[[FileAnswer], None]
 
 def _jsonl(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
     def write(answer: FileAnswer) -> None:
-        line: dict[str, Any] = {"file": str(answer.source)}
+        line: dict[str, Any] = {"file": _printable(answer.source)}
         if answer.values is None:
             line["error"] = {"code": _code(answer), "detail": str(answer.error)}
         else:
@@ -144,11 +166,12 @@ def _csv(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
 
     def write(answer: FileAnswer) -> None:
         if answer.values is None:
-            rows.writerow((answer.source, "", "", "", "", _code(answer)))
+            rows.writerow((_printable(answer.source), "", "", "", "", _code(answer)))
             return
         scores = manifest.answer.top_classes(answer.values, top_k)
         for rank, score in enumerate(scores, start=1):
-            rows.writerow((answer.source, rank, score.class_id, score.label, score.probability, ""))
+            name = _printable(answer.source)
+            rows.writerow((name, rank, score.class_id, score.label, score.probability, ""))
 
     return write
 

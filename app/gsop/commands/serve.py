@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from gsop.api.http.routes import ROUTES
+from gsop.cpus import describe_cpus
 from gsop.errors import ConfigError, SetupError
 from gsop.logs import configure
 from gsop.processes.cage import hide
@@ -48,6 +49,7 @@ def serve(settings: Settings) -> int:
         supervisor.start_fronts("gsop.api.http.front:main", listener)
         host, port = listener.getsockname()[:2]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        log.info("%s", describe_cpus())
         log.info("listening on %s://%s (pages: / and /docs)", scheme, where)
         with Operator(supervisor, start):
             supervisor.wait()

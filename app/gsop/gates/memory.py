@@ -132,11 +132,15 @@ class GateMemory:
             return None
         return self._record(place)
 
-    def recent(self, count: int, caller: int | None = None) -> list[Record]:
-        """The newest ``count`` records, of all or of ``caller``, newest first."""
+    def recent(
+        self, count: int, caller: int | None = None, class_id: int | None = None
+    ) -> list[Record]:
+        """The newest ``count`` records, newest first: of ``caller``, of a class, or of all."""
         places = self._kept()[::-1]
         if caller is not None:
             places = places[self._callers[places] == caller]
+        if class_id is not None:
+            places = places[self.layout.winners(self._values[places]) == class_id]
         return [self._record(place) for place in places[:count].tolist()]
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:

@@ -39,7 +39,7 @@ class StatisticsQuery:
                 "class_id": int(memory.layout.winners(record.values)),
                 "probability": float(memory.layout.probabilities(record.values).max()),
             }
-            for record in memory.recent(RECENT, self.caller)
+            for record in memory.recent(RECENT, self.caller, self.class_id)
         ]
         meta = {"samples": statistics.samples, "since": memory.since, "recent": recent}
         return meta, statistics.sums

@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 from gsop.errors import ImageTooLarge, InvalidImage
 from gsop.images.base import Declined, Decoded, Decoder, unreadable
+from gsop.images.heif import AVIF_MAGIC, HEIC_MAGIC, by_libavif, by_libheif
 from gsop.images.jpeg import by_simplejpeg
+from gsop.images.others import unread
 from gsop.images.pillow import by_pillow
+from gsop.images.png import by_pillow_mended
 
 
 class Format(NamedTuple):
@@ -38,15 +41,17 @@ def _magic(pattern: bytes) -> re.Pattern[bytes]:
 FORMATS = (
     Format(
         "JPEG",
-        (".jpg", ".jpeg", ".jpe"),
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
         _magic(rb"\xff\xd8\xff"),
         (by_simplejpeg, by_pillow("JPEG")),
     ),
-    Format("PNG", (".png",), _magic(rb"\x89PNG\r\n\x1a\n"), (by_pillow("PNG"),)),
+    Format("PNG", (".png",), _magic(rb"\x89PNG\r\n\x1a\n"), (by_pillow("PNG"), by_pillow_mended)),
     Format("WebP", (".webp",), _magic(rb"RIFF....WEBP"), (by_pillow("WebP"),), 0.5),
     Format("BMP", (".bmp",), _magic(rb"BM"), (by_pillow("BMP"),)),
     Format("TIFF", (".tif", ".tiff"), _magic(rb"II[*+]\0|MM\0[*+]"), (by_pillow("TIFF"),)),
     Format("GIF", (".gif",), _magic(rb"GIF8[79]a"), (by_pillow("GIF"),)),
+    Format("AVIF", (".avif",), _magic(AVIF_MAGIC), (by_libavif,)),
+    Format("HEIC", (".heic", ".heif"), _magic(HEIC_MAGIC), (by_libheif,)),
 )
 """In the order in which messages name them; no two begin alike. A WebP takes twice the memory of
 others while it is decoded, and a file of 40 bytes can announce as much as one can."""
@@ -84,6 +89,11 @@ def decode_stored(data: bytes, *, max_pixels: int, short_side: int | None = None
     raise unreadable(form.name) from reason
 
 
+def is_image(data: bytes) -> bool:
+    """Whether a file begins like one of a format that is known."""
+    return any(form.magic.match(data) for form in FORMATS)
+
+
 def is_jpeg(data: bytes) -> bool:
     """Whether a file begins like one."""
     return FORMATS[0].magic.match(data) is not None
@@ -96,6 +106,8 @@ def _format_of(data: bytes) -> Format:
         if form.magic.match(data):
             return form
     *names, last = FORMAT_NAMES
+    if reason := unread(data):
+        raise InvalidImage(reason)
     raise InvalidImage(
         f"The bytes are no {', '.join(names)} or {last}; send an image in one of these formats."
     )

@@ -219,6 +219,16 @@ class Visit:
     def __exit__(self, *error: object) -> None:
         self.memory.__exit__(*error)
 
+    def choose(self, name: str | None, version: str | None) -> None:
+        """Take another version: the body, which comes late, may name one.
+
+        Raises:
+            UnknownModel: if no such version is loaded.
+        """
+        if (name, version) != (self._wanted.name, self._wanted.version):
+            self._wanted = self._wanted._replace(name=name, version=version)
+            self._chosen = choose(self._classifier.generations, self._wanted)
+
     async def classify(
         self, images: Sequence[bytes], *, top_k: int, timeout_ms: int | None, watch: Watch
     ) -> Outcomes:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gsop.cpus import cpu_count
 from gsop.errors import RequestError
 from gsop.images import Channels, InputSpec, Pixels, decode
 from gsop.model.resnet import GSoPOutput, GSoPResNet
-from gsop.settings import cpu_count
 from gsop.train.data.dataset import DataSet, Sample
 
 MAX_PIXELS = 50_000_000

@@ -22,9 +22,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from gsop.errors import ConfigError
+from gsop.errors import ConfigError, SetupError
 from gsop.model.resnet import GSoPResNet
 from gsop.train import checkpoint
+from gsop.train.checkpoint import newest_step
 from gsop.train.data.dataset import DataSet, Sample
 from gsop.train.data.loader import Part, check_shares, loader
 from gsop.train.evaluate import Score
@@ -118,6 +119,10 @@ def train(
         if (found := checkpoint.load(setup.run.checkpoints)) is not None:
             state.restore(found[1], fabric.device)
         with noted_signals() as asked, _open_log(setup, state.step, progress=progress) as log:
+            if passed_over := setup.data.source.get("passed over"):
+                log.say(f"of the folder: {passed_over}")
+            if state.step == setup.timetable.total_steps:  # stopped after the last one
+                _look(setup, state)
             _go_on(setup, state, log, asked)
             return _finish(setup, state, log)
 
@@ -129,7 +134,12 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
     clock = time.perf_counter()
     while state.step < timetable.total_steps:
         rate = set_learning_rate(state.optimizer, recipe, state.step, timetable.epoch_steps)
-        batch = _next_batch(loaded, recipe.accumulate, state.meter, asked)
+        try:
+            batch = _next_batch(loaded, recipe.accumulate, state.meter, asked)
+        except (RuntimeError, OSError, EOFError) as error:
+            if fabric.world_size == 1:  # several save together, and the others are still at work
+                state.save(fabric, setup.run.checkpoints, log.say)
+            raise _loaders_failed(error, setup) from error
         if batch is None:
             state.save(fabric, setup.run.checkpoints, log.say)
             raise Stopped(asked[0], state.step)
@@ -146,7 +156,8 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
             update_average(state.average, state.model, decay=recipe.ema_decay, step=state.step)
         log.advance(state.step)
 
-        score = _look(setup, state) if timetable.validates(state.step) else None
+        looks = timetable.validates(state.step) or timetable.is_last(state.step)
+        score = _look(setup, state) if looks else None
         clock, since = time.perf_counter(), clock
         state.meter.seconds += clock - since
         if timetable.logs(state.step) or score is not None:
@@ -160,11 +171,8 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
 
 
 def _finish(setup: _Setup, state: State, log: Log) -> Result:
-    """Look at the held-out images, and keep weights, result and pictures."""
-    began = time.perf_counter()
+    """Keep weights, result and pictures."""
     fabric, run, totals = setup.fabric, setup.run, state.totals
-    _look(setup, state)
-    totals.seconds += time.perf_counter() - began
     images = state.step * setup.recipe.batch_size
     result = Result(
         steps=state.step,
@@ -271,6 +279,15 @@ def _next_batch(
         return None
     meter.waiting += time.perf_counter() - began
     return batch
+
+
+def _loaders_failed(error: Exception, setup: _Setup) -> SetupError:
+    folder, reason = setup.run.folder, (str(error) or repr(error)).splitlines()[0]
+    return SetupError(
+        f"the processes that load images hand nothing over ({reason}): give them more shared "
+        "memory (of a container: --shm-size=2g) or memory, or load without them (--workers 0); "
+        f"`gsop train --resume {folder}` goes on after step {newest_step(setup.run.checkpoints)}"
+    )
 
 
 def _look(setup: _Setup, state: State) -> Score:

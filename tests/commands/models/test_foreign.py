@@ -49,6 +49,24 @@ def test_a_state_dict_is_read_alone_and_in_a_checkpoint(
     assert weights.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize(
+    ("content", "passed_over"),
+    [
+        ({"state_dict": {"state_dict": STATE}}, set()),
+        ({"model": {"module": STATE}, "optimizer": {"lr": 1}, "epoch": 7}, {"optimizer"}),
+        ({"state_dict": {"x": torch.ones(1)}, "state_dict_ema": STATE}, {"state_dict"}),
+        ({"ema": {"module": STATE, "decay": 0.99}, "args": {}}, {"decay", "args"}),
+        ({**STATE, "optimizer": {"lr": 1}, "n_averaged": 3}, {"optimizer", "n_averaged"}),
+    ],
+)
+def test_a_state_dict_is_found_inside_of_another(
+    tmp_path: Path, content: dict[str, Any], passed_over: set[str]
+) -> None:
+    weights = read_weights(save(tmp_path / "last.ckpt", content))
+    assert weights.state_dict.keys() == STATE.keys()
+    assert set(weights.passed_over) == passed_over
+
+
 def test_safetensors_are_read(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(STATE, path)

@@ -32,6 +32,7 @@ from gsop.api.http import (
 )
 from gsop.api.http.access import Access, document_access
 from gsop.api.http.browsers import Browsers, answered_hosts, document_browsers
+from gsop.api.http.doorway import Doorway
 from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
@@ -115,11 +116,12 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # the doorway's work: these would name a host and a port
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     _add_middleware(app, settings)
     _add_routes(app)
-    _document(app)
+    _document(app, settings.root_path)
     return app
 
 
@@ -137,6 +139,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             expose_headers=("ETag", "X-Request-Id", "Server-Timing", "Retry-After"),
         )
     app.add_middleware(Browsers, hosts=answered_hosts(settings), origins=settings.cors_origins)
+    app.add_middleware(Doorway, root_path=settings.root_path)
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
     problems.add_handlers(app)
 
@@ -175,7 +178,7 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(module.router)
 
 
-def _document(app: FastAPI) -> None:
+def _document(app: FastAPI, root_path: str) -> None:
     """Have the OpenAPI text tell of all calls, and refuse one that would not be counted."""
     documented = [predict_documentation.DOCUMENTATION, *app.routes]
 
@@ -187,6 +190,7 @@ def _document(app: FastAPI) -> None:
                 summary=app.summary,
                 description=app.description,
                 license_info=app.license_info,
+                servers=[{"url": root_path}] if root_path else None,
                 routes=documented,
             )
             document_access(app.openapi_schema)

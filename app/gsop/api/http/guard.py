@@ -85,6 +85,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _idle_since = 0.0
     _unread_rounds = 0
     _on_leave: Callable[[], None] | None = None
+    _is_leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Begin to wait for the first head."""
@@ -248,6 +249,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._beside_bytes = self._body_bytes = 0
         self._tail = b""
         super().on_headers_complete()
+        self.cycle.transport = _Lingering(self)  # type: ignore[assignment]  # all that it calls
 
     def on_chunk_header(self) -> None:
         """A chunk begins."""
@@ -267,13 +269,34 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """After a refused body's end, wait for the next request."""
+        """After a refused body's end, wait for the next request, as after any other."""
         if self.parser.should_upgrade():
             return
         self._in_body = False
         if self.cycle.response_complete:
-            self._waiting_since = self.loop.time()
+            if self._is_leaving:
+                self.transport.close()
+                return
+            self._waiting_since = None
+            self.lobby.waiting[self] = None
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         super().on_message_complete()
+
+    def leave(self) -> None:
+        """Close after an answer; with a body on its way, once that has come or time is up.
+
+        A connection that is closed with bytes unread is reset, and the reset takes the answer with
+        it (RFC 9112, section 9.6): a client that sends before it reads would never know.
+        """
+        if not self.cycle.more_body:
+            self.transport.close()
+            return
+        self._is_leaving = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def on_response_complete(self) -> None:
         """If the request has not come whole, wait for its rest a while."""
@@ -320,6 +343,16 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         self._timer = self.loop.call_later(self.head_seconds, self._look)
+
+
+class _Lingering:
+    """The transport as a request sees it: closing waits for what the client has not sent yet."""
+
+    def __init__(self, protocol: GuardedProtocol) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+        self.close = protocol.leave
 
 
 def guarded(*, head_seconds: float, max_connections: int) -> type[GuardedProtocol]:

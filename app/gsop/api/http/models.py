@@ -86,12 +86,13 @@ def _versions(service: Service) -> list[StoredVersion]:
     except StoreError as error:
         log.warning("the models that are loaded are served on, but: %s", error)
         stored = []
-    present = {(version.name, version.version) for version in stored}
-    return stored + [
-        StoredVersion(m.name, m.version, root / m.name / m.version, manifest=m, error=None)
+    # Of what is loaded, what serves; its files may have been replaced since.
+    loaded = {
+        (m.name, m.version): StoredVersion(m.name, m.version, root / m.name / m.version, m, None)
         for m in (model.manifest for model in service.engines.models)
-        if (m.name, m.version) not in present
-    ]
+    }
+    listed = [loaded.pop((v.name, v.version), v) for v in stored]
+    return listed + list(loaded.values())
 
 
 def _summary(service: Service, stored: StoredVersion) -> ModelSummary:

@@ -1,7 +1,9 @@
 """Every call's path, declared once: routes are made of these, and counted by them.
 
-Imports nothing, so that whoever makes room for the counters need not load a web framework.
+Imports next to nothing, so that whoever makes room for the counters need not load a web framework.
 """
+
+import re
 
 PREDICT = "/predict"
 ATTENTION = "/attention"
@@ -28,3 +30,12 @@ ROUTES = (
 )
 """Those that are counted by name; the application refuses to have others. What is no call, such as
 the documents, counts as ``other``."""
+
+_PATTERNS = [
+    (route, re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(route)))) for route in ROUTES
+]
+
+
+def route_of(path: str) -> str | None:
+    """The call that a path is of, also where the request never came to it."""
+    return next((route for route, pattern in _PATTERNS if pattern.fullmatch(path)), None)

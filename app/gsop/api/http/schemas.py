@@ -35,7 +35,9 @@ class PreprocessQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="A loaded model; the default one if absent.")
+    model: str | None = Field(
+        None, description="A loaded model, or `name/version`; the default one if absent."
+    )
     version: str | None = Field(None, description="Its version.")
     timeout_ms: int | None = Field(
         None,
@@ -62,7 +64,9 @@ class AttentionQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    model: str | None = Field(None, description="A loaded model; the default one if absent.")
+    model: str | None = Field(
+        None, description="A loaded model, or `name/version`; the default one if absent."
+    )
     version: str | None = Field(None, description="Its version.")
     stage: str | None = Field(None, description="Only this stage, such as `layer1`.")
     class_: str | None = Field(

@@ -18,6 +18,9 @@ from gsop.serving.gates import GateQuestions
 from gsop.serving.generation import Generations
 from gsop.settings import Settings
 
+TOLD = "gsop.told"
+"""In a request's ASGI scope: what its line in the log is to tell beside what all lines do."""
+
 
 class KeptText:
     """A text that is made anew when somebody asks for it and it has become stale."""

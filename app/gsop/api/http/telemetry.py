@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gsop.api.http.access import caller_of, changes_something
 from gsop.api.http.browsers import protect
 from gsop.api.http.problems import internal_error
-from gsop.api.http.service import Service
+from gsop.api.http.routes import route_of
+from gsop.api.http.service import TOLD, Service
 from gsop.arena.families import CLIENT_LEFT, OTHER
 from gsop.arena.states import Phase
 from gsop.logs import REQUEST_ID
@@ -62,7 +63,8 @@ class Telemetry:
             await internal_error()(scope, receive, send_marked)
         finally:
             meter = _service(scope).generations.meter
-            route = getattr(scope.get("route"), "path", OTHER)
+            # A request that was refused at the door has no route yet, but a call that it is of.
+            route = getattr(scope.get("route"), "path", None) or route_of(scope["path"]) or OTHER
             meter.count_request(route, status)
             if changes_something(scope["path"], scope["method"]):
                 # Who may call it has been seen by now, and the names are those of the route.
@@ -79,6 +81,7 @@ class Telemetry:
                     "status": status,
                     "ms": milliseconds,
                     "client": caller_of(scope).name or None,
+                    **scope.get(TOLD, {}),
                 }
                 log.info("a request was answered", extra={"members": members})
 

@@ -7,8 +7,9 @@ A ``.pth`` file is a pickle, and a pickle can carry any program. torch's restric
 import hashlib
 import os
 import re
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from gsop.errors import StoreError
+from gsop.model.foreign_names import AVERAGED, WRAPPERS, is_no_part
 
 _CHECKPOINT_FACTS = ("epoch", "arch", "best_prec1")
 """What the authors' checkpoints (and those of PyTorch's ImageNet example) say of themselves."""
@@ -32,6 +34,10 @@ _SHARED = 4
 _SPARE_BYTES = 2**20
 
 
+SHOWN = 5
+"""Keys that are listed by name."""
+
+
 @dataclass(frozen=True)
 class ForeignWeights:
     """A state dict, and what its file says beside it.
@@ -40,15 +46,17 @@ class ForeignWeights:
         state_dict: tensors by key, on the CPU.
         facts: ``epoch``, ``arch`` and ``best_prec1`` (top-1, percent), as far as they are there.
         sha256: of the file, hexadecimal.
+        passed_over: what else is in the file, and no part of a network.
     """
 
     state_dict: dict[str, Tensor]
     facts: dict[str, Any]
     sha256: str
+    passed_over: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> ForeignWeights:
-    """Read a checkpoint ``{state_dict, …}`` or a bare state dict.
+    """Read a bare state dict, or a checkpoint that holds one, perhaps inside of another.
 
     Args:
         path: ``*.safetensors``, or under any other name what ``torch.save`` writes.
@@ -67,11 +75,21 @@ def read_weights(path: Path) -> ForeignWeights:
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
     checkpoint = content if isinstance(content, Mapping) else {}
+    found, passed_over = _network_of(content)
     return ForeignWeights(
-        state_dict=_state_dict(path, checkpoint.get("state_dict", content)),
+        state_dict=_state_dict(path, found),
         facts=_facts(checkpoint),
         sha256=digest,
+        passed_over=passed_over,
     )
+
+
+def report_passed_over(keys: Sequence[str]) -> None:
+    """Say, on standard error, what of a file was not taken."""
+    if keys:
+        more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+        named = ", ".join(keys[:SHOWN])
+        print(f"passed over, as no part of a network: {named}{more}", file=sys.stderr)
 
 
 def with_batch_counts(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -131,6 +149,26 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
 
 def _size(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
+
+
+def _network_of(content: object) -> tuple[object, tuple[str, ...]]:
+    """The innermost state dict of a checkpoint, averaged weights first, and what lay beside it."""
+    beside: list[str] = []
+    while isinstance(content, Mapping):
+        inner = [key for key in content if key in WRAPPERS and isinstance(content[key], Mapping)]
+        inner.sort(key=lambda key: key not in AVERAGED)
+        inner = [key for key in inner if content[key]]
+        if not inner:
+            kept = {key: value for key, value in content.items() if not _is_beside(key, value)}
+            beside += [str(key) for key in content if key not in kept]
+            return kept or content, tuple(beside)
+        beside += [str(key) for key in content if key != inner[0] and key not in _CHECKPOINT_FACTS]
+        content = content[inner[0]]
+    return content, tuple(beside)
+
+
+def _is_beside(key: object, value: object) -> bool:
+    return isinstance(key, str) and not _is_plain_tensor(value) and is_no_part(key)
 
 
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
