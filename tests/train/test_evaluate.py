@@ -46,8 +46,12 @@ def test_pixels_are_normalised_channel_by_channel() -> None:
 
 def test_metrics_say_what_was_measured_and_how(recipe: Recipe) -> None:
     data = recipe.open_data()
-    metrics = measure(always(recipe, 1), recipe.input, data, device=CPU)
+    metrics, temperature = measure(always(recipe, 1), recipe.input, data, device=CPU)
     assert (metrics["top1"], metrics["correct"], metrics["samples"]) == (0.5, 12, 24)
     assert metrics["dataset"] == f"{data.source['dataset']}, held-out part"
     assert metrics["how"].startswith("of each class 20%")
     assert metrics["robustness"] == {}
+    # Half are right, and it says 0.73 (logits of 0 and 1) of each: it is to be less sure.
+    assert metrics["calibration"]["error_before"] == pytest.approx(0.231, abs=1e-3)
+    assert metrics["calibration"]["samples"] == 24
+    assert temperature > 5

@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gsop.errors import ConfigError
+from gsop.train.calibration import error_of
 from gsop.train.figure import new_figure
-
-BINS = 15
-"""Bins of confidence over which the calibration error is taken, as in arXiv 1706.04599."""
 
 MOST_NAMED = 40
 """Classes that the picture of the confusions can still name."""
@@ -153,14 +151,7 @@ def make_report(
         labels=labels,
         confusion=confusion,
         top5=float((best == truth[:, None]).any(axis=1).mean()),
-        calibration_error=_calibration_error(probabilities.max(axis=1), answers == truth),
+        calibration_error=error_of(probabilities, truth),
         broken=broken,
         seconds=seconds,
     )
-
-
-def _calibration_error(confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]) -> float:
-    """Mean over the images of |accuracy - confidence| of their bin (arXiv 1706.04599, eq. 3)."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, right.astype(float) - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(right))
