@@ -13,7 +13,7 @@ SOURCE = ROOT / "app"
 
 LAYERS = (
     ("gsop.errors",),
-    ("gsop.cuda_options", "gsop.keys", "gsop.logs"),
+    ("gsop.cuda_options", "gsop.html", "gsop.keys", "gsop.logs"),
     ("gsop.settings",),
     ("gsop.processes", "gsop.images", "gsop.model"),
     ("gsop.gates",),

@@ -19,7 +19,15 @@ def test_all_of_the_manifest_is_shown(gsop: Gsop, root: Path) -> None:
     for field, value in asdict(CONFIG).items():
         assert f"{field} " in out
         assert f"{value}" in out
-    for text in (str(folder), manifest.sha256, "32×32", "0.25, 0.25, 0.25", "made by", "tests", "0.625"):
+    for text in (
+        str(folder),
+        manifest.sha256,
+        "32×32",
+        "0.25, 0.25, 0.25",
+        "made by",
+        "tests",
+        "0.625",
+    ):
         assert text in out
     assert "class 0, class 1, class 2, class 3, … class 9 (10)" in out
 
