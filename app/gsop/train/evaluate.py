@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gsop.errors import RequestError
 from gsop.images import Channels, InputSpec, Pixels, decode
@@ -32,16 +33,23 @@ class Score(NamedTuple):
         correct: samples whose most probable class is the true one.
         samples: that could be read.
         broken: names of those that could not.
+        loss_sum: cross-entropy of all of them together.
     """
 
     correct: int
     samples: int
     broken: tuple[str, ...] = ()
+    loss_sum: float = 0.0
 
     @property
     def top1(self) -> float:
         """The share that is right, 0 to 1; not a number if none could be read."""
         return self.correct / self.samples if self.samples else float("nan")
+
+    @property
+    def loss(self) -> float:
+        """The mean cross-entropy; not a number if none could be read."""
+        return self.loss_sum / self.samples if self.samples else float("nan")
 
 
 class Measured(NamedTuple):
@@ -109,6 +117,7 @@ def score(
         batch_size: images at a time.
     """
     correct = read = 0
+    loss = 0.0
     broken: list[str] = []
     for batch in outputs(model, spec, samples, device=device, batch_size=batch_size):
         broken += batch.broken
@@ -116,7 +125,8 @@ def score(
             labels = torch.tensor(batch.labels, device=device)
             correct += int((batch.output.logits.argmax(dim=1) == labels).sum())
             read += len(labels)
-    return Score(correct, read, tuple(broken))
+            loss += float(F.cross_entropy(batch.output.logits.float(), labels, reduction="sum"))
+    return Score(correct, read, tuple(broken), loss)
 
 
 class Answered(NamedTuple):

@@ -37,8 +37,10 @@ def plot_run(folder: Path) -> tuple[Path, Path]:
 def _curves(log: _Columns) -> "Figure":
     figure = new_figure("the curves are", 11, 3.4)
     loss, accuracy, rate = figure.subplots(1, 3)
-    loss.plot(*_points(log, "loss"), linewidth=1)
-    loss.set(title="training loss", xlabel="step")
+    loss.plot(*_points(log, "loss"), linewidth=1, label="training batches")
+    loss.plot(*_points(log, "held_out_loss"), marker="o", markersize=3, label="held out")
+    loss.set(title="loss", xlabel="step")
+    loss.legend(loc="upper right")
     accuracy.plot(*_points(log, "accuracy"), linewidth=1, label="training batches")
     accuracy.plot(*_points(log, "held_out_top1"), marker="o", markersize=3, label="held out")
     accuracy.set(title="accuracy", xlabel="step", ylim=(0, 1.02))
