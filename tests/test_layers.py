@@ -19,7 +19,7 @@ LAYERS = (
     ("gsop.gates",),
     ("gsop.store",),
     ("gsop.arena",),
-    ("gsop.backends",),
+    ("gsop.backends", "gsop.notebook"),
     ("gsop.engine", "gsop.serving"),
     ("gsop.api", "gsop.train"),
     ("gsop.commands",),
@@ -30,6 +30,7 @@ LAYERS = (
 TORCH = (
     "gsop.model",
     "gsop.train",
+    "gsop.notebook",
     "gsop.store.store",
     "gsop.backends.answering",
     "gsop.backends.device_tally",
