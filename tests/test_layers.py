@@ -13,13 +13,13 @@ SOURCE = ROOT / "app"
 
 LAYERS = (
     ("gsop.errors",),
-    ("gsop.cpus", "gsop.cuda_options", "gsop.keys", "gsop.logs"),
+    ("gsop.cpus", "gsop.cuda_options", "gsop.html", "gsop.keys", "gsop.logs"),
     ("gsop.settings",),
     ("gsop.processes", "gsop.images", "gsop.model"),
     ("gsop.gates",),
     ("gsop.store",),
     ("gsop.arena",),
-    ("gsop.backends",),
+    ("gsop.backends", "gsop.notebook"),
     ("gsop.engine", "gsop.serving"),
     ("gsop.api", "gsop.train"),
     ("gsop.commands",),
@@ -30,6 +30,7 @@ LAYERS = (
 TORCH = (
     "gsop.model",
     "gsop.train",
+    "gsop.notebook",
     "gsop.store.store",
     "gsop.backends.answering",
     "gsop.backends.device_tally",

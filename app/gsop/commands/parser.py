@@ -127,10 +127,29 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(function="evaluate:evaluate")
     add_settings(parser, "model_store", "device")
-    parser.description = "Answer labelled images as the service would, and say how well."
+    parser.description = (
+        "Answer labelled images as the service would, and say how well, which are wrong, and what "
+        "may be why. With --output it writes report.html, one file that opens anywhere, and what "
+        "is in it as tables, pictures and JSON."
+    )
     add_reference(parser)
     add_held_out(parser)
+    parser.add_argument(
+        "--part",
+        choices=("held-out", "training"),
+        default="held-out",
+        help="of the folder that the model was trained on; training: to find wrong labels there",
+    )
+    parser.add_argument(
+        "--against", metavar="NAME[/VERSION]", help="a version to compare with, image by image"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write the report to")
+    parser.add_argument(
+        "--rows",
+        choices=("csv", "parquet"),
+        default="csv",
+        help="form of the file with a row an image (default: %(default)s)",
+    )
     add_quiet(parser)
 
 

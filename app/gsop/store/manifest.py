@@ -47,6 +47,8 @@ class Manifest(BaseModel):
         config: the network.
         input: how an image is prepared.
         labels: one text a class, in the order of the logits.
+        temperature: that logits are divided by before the softmax, so that probabilities can be
+            believed; 1 leaves them as they are.
         metrics: what was measured (``dataset``, ``top1``, ``how``, …), free in form.
         sha256: of the weights' file, lower-case hexadecimal.
         created: when the version was published, with time zone.
@@ -61,6 +63,7 @@ class Manifest(BaseModel):
     config: GSoPResNetConfig
     input: InputSpec
     labels: tuple[str, ...]
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     metrics: dict[str, Any] = {}
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     created: AwareDatetime

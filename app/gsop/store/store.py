@@ -97,6 +97,7 @@ def publish(
     labels: Sequence[str],
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    temperature: float = 1.0,
     reference: Reference | None = None,
 ) -> Path:
     """Write ``model`` as a new version; a reader sees the whole version or none.
@@ -113,6 +114,7 @@ def publish(
         labels: one text a class, in the order of the logits.
         metrics: what was measured, and how; JSON values.
         provenance: where the weights come from; JSON values.
+        temperature: that its logits are divided by before the softmax.
         reference: what its gates look like on held-out images, if that was measured.
 
     Returns:
@@ -134,6 +136,7 @@ def publish(
             config=model.config,
             input=input,
             labels=tuple(labels),
+            temperature=temperature,
             metrics=dict(metrics),
             sha256=hashlib.sha256(weights).hexdigest(),
             created=datetime.now(UTC).replace(microsecond=0),

@@ -40,8 +40,10 @@ def plot_run(folder: Path) -> tuple[Path, Path]:
 def _curves(log: _Columns) -> "Figure":
     figure = new_figure("the curves are", 11, 3.4)
     loss, accuracy, rate = figure.subplots(1, 3)
-    loss.plot(*_points(log, "loss", "epoch"), linewidth=1)
-    loss.set(title="training loss", xlabel="epoch")
+    loss.plot(*_points(log, "loss", "epoch"), linewidth=1, label="training batches")
+    loss.plot(*_points(log, "held_out_loss", "epoch"), marker="o", markersize=3, label="held out")
+    loss.set(title="loss", xlabel="epoch")
+    loss.legend(loc="upper right")
     accuracy.plot(*_points(log, "accuracy", "epoch"), linewidth=1, label="training batches")
     held_out = _points(log, "held_out_top1", "epoch")
     accuracy.plot(*held_out, marker="o", markersize=3, label="held out")

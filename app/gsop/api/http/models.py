@@ -117,6 +117,7 @@ def _summary(service: Service, stored: StoredVersion) -> ModelSummary:
             "classes": manifest.config.num_classes,
             "input": manifest.input.model_dump(),
             "metrics": manifest.metrics,
+            "temperature": manifest.temperature,
             "created": manifest.created,
         }
     )

@@ -199,6 +199,11 @@ class ModelSummary(ModelRef):
     classes: int | None = None
     input: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
+    temperature: float | None = Field(
+        default=None,
+        description="That logits are divided by before the softmax, fitted on held-out images so "
+        "that probabilities can be believed; 1: nothing was fitted.",
+    )
     created: datetime | None = None
 
 
