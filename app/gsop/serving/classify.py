@@ -19,7 +19,7 @@ from typing import Self, cast
 
 import numpy as np
 
-from gsop.arena.families import IMAGES, PREDICTIONS, SPAN_SECONDS
+from gsop.arena.families import ANSWER_SECONDS, IMAGES, PREDICTIONS, SPAN_SECONDS
 from gsop.arena.slot import Pixels, Slot
 from gsop.errors import GSoPError, Overloaded
 from gsop.keys import Caller
@@ -264,6 +264,7 @@ class Visit:
             outcomes = await self._answer_all(images, slots, chosen, deadline=deadline, top_k=top_k)
         self.seconds = self._seconds()
         meter.observe(SPAN_SECONDS, self.seconds, "total")
+        meter.observe(ANSWER_SECONDS, self.seconds, chosen.model.place, chosen.role)
         return outcomes
 
     async def preprocess(

@@ -29,6 +29,7 @@ from gsop.api.http import (
     versions,
 )
 from gsop.api.http.access import Access, document_access
+from gsop.api.http.certificate import expiry
 from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
@@ -82,11 +83,13 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         settings = front.memory.settings
     else:
         settings = Settings.load().model_copy(update={"fronts": 1})
+    certificate = settings.tls_certfile
+    expires = expiry(certificate) if certificate is not None else None  # now: see cage_front()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if front is not None:
-            async with _serving(app, front):
+            async with _serving(app, front, expires):
                 yield
             return
         start = Start(settings)
@@ -100,7 +103,8 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
             arenas = Arenas(memory.role)
             arenas.take(os.dup(supervisor.present.arena.fd))
             supervisor.take_arena = lambda descriptor: arenas.take(os.dup(descriptor))
-            async with _serving(app, FrontProcess(memory, arenas, 1, supervisor.fork_decoder)):
+            process = FrontProcess(memory, arenas, 1, supervisor.fork_decoder)
+            async with _serving(app, process, expires):
                 yield
 
     app = FastAPI(
@@ -174,12 +178,14 @@ def _document(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def _serving(app: FastAPI, front: FrontProcess) -> AsyncIterator[None]:
+async def _serving(
+    app: FastAPI, front: FrontProcess, certificate_expires: float | None
+) -> AsyncIterator[None]:
     async with Generations(
         front.memory, front.arenas, front.incarnation, front.fork
     ) as generations:
         classifier, gates = Classifier(generations), GateQuestions(generations)
-        app.state.service = Service(generations, classifier, gates)
+        app.state.service = Service(generations, classifier, gates, certificate_expires)
         generations.serve()
         yield
 

@@ -4,15 +4,17 @@ Any front answers for the whole service.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from gsop.api.http.gauges import gauges
@@ -21,11 +23,27 @@ from gsop.arena.families import PLACE, Family, Ledger
 from gsop.serving.generation import Generations
 
 
-def exposition(generations: Generations) -> bytes:
-    """The text of ``GET /metrics``."""
+class Exposition(NamedTuple):
+    """The answer of ``GET /metrics``."""
+
+    text: bytes
+    media_type: str
+
+
+def exposition(
+    generations: Generations, accept: str, *, certificate_expires: float | None = None
+) -> Exposition:
+    """What ``GET /metrics`` answers.
+
+    Args:
+        generations: the service's.
+        accept: the request's ``Accept``: OpenMetrics if it asks for that, else Prometheus' text.
+        certificate_expires: Unix seconds; ``None`` if the service speaks no TLS.
+    """
     registry = CollectorRegistry()
-    registry.register(_Collector(generations))
-    return generate_latest(registry)
+    registry.register(_Collector(generations, certificate_expires))
+    encode, media_type = choose_encoder(accept)
+    return Exposition(encode(registry), media_type)
 
 
 Places = Mapping[str, tuple[str, str]]
@@ -33,8 +51,9 @@ Places = Mapping[str, tuple[str, str]]
 
 
 class _Collector(Collector):
-    def __init__(self, generations: Generations) -> None:
+    def __init__(self, generations: Generations, certificate_expires: float | None) -> None:
         self._generations = generations
+        self._certificate_expires = certificate_expires
 
     def collect(self) -> Iterable[Metric]:
         memory = self._generations.memory
@@ -47,7 +66,7 @@ class _Collector(Collector):
         for family in ledger.families:
             write = _histogram if family.buckets else _counter
             yield write(family, ledger, summed, places)
-        yield from gauges(self._generations)
+        yield from gauges(self._generations, self._certificate_expires)
 
 
 def _counter(
@@ -55,9 +74,8 @@ def _counter(
 ) -> Metric:
     metric = CounterMetricFamily(family.name, family.help, labels=_label_names(family))
     for labels, start in ledger.rows(family):
-        # Of the many routes times statuses only those that occurred are worth a line.
         told = _labels(family, labels, places)
-        if told is not None and (len(family.labels) < 2 or summed[start]):
+        if told is not None and (_is_small(family) or summed[start]):
             metric.add_metric(told, float(summed[start]))
     return metric
 
@@ -70,7 +88,7 @@ def _histogram(
     for labels, start in ledger.rows(family):
         counts = np.cumsum(summed[start : start + len(bounds)])
         told = _labels(family, labels, places)
-        if told is None or (len(family.labels) > 1 and not counts[-1]):
+        if told is None or (not _is_small(family) and not counts[-1]):
             continue
         metric.add_metric(
             told,
@@ -78,6 +96,14 @@ def _histogram(
             float(summed[start + len(bounds)]),
         )
     return metric
+
+
+def _is_small(family: Family) -> bool:
+    """Whether all its rows are told, also those of what never occurred.
+
+    Not so of routes, times statuses above all, nor of roles.
+    """
+    return len(family.labels) < 2 and all(name != "route" for name, _ in family.labels)
 
 
 def _label_names(family: Family) -> list[str]:

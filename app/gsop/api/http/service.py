@@ -41,12 +41,14 @@ class Service:
         generations: where images are answered.
         classifier: turns images into answers.
         gates: asks what is remembered.
+        certificate_expires: Unix seconds; ``None`` if the service speaks no TLS.
         now: what ``GET /status`` told last.
     """
 
     generations: Generations
     classifier: Classifier
     gates: GateQuestions
+    certificate_expires: float | None = None
     now: KeptText = field(default_factory=KeptText)
 
     @property

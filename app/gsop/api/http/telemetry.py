@@ -36,7 +36,7 @@ class Telemetry:
             return
         request_id = _request_id(scope)
         REQUEST_ID.set(request_id.decode())  # of this request's own task
-        began = time.perf_counter() if self._log_requests else 0.0
+        began = time.perf_counter()
         status = 0
 
         async def send_marked(message: Message) -> None:
@@ -60,16 +60,15 @@ class Telemetry:
             await internal_error()(scope, receive, send_marked)
         finally:
             meter = _service(scope).generations.meter
-            route = getattr(scope.get("route"), "path", OTHER)
-            meter.count_request(route, status)
+            route, seconds = getattr(scope.get("route"), "path", OTHER), time.perf_counter() - began
+            meter.count_request(route, status, seconds)
             if self._log_requests:
-                milliseconds = round((time.perf_counter() - began) * 1000, 3)
                 # The route, not the path: what a client writes there is its own.
                 members = {
                     "route": route,
                     "method": scope["method"],
                     "status": status,
-                    "ms": milliseconds,
+                    "ms": round(seconds * 1000, 3),
                     "client": caller_of(scope).name or None,
                 }
                 log.info("a request was answered", extra={"members": members})
