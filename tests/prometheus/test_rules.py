@@ -1,4 +1,4 @@
-"""The rules that ship: each alert fires on a series that it is for, and on one beside it does not."""
+"""The rules that ship: each alert fires on series that it is for, and on those beside them not."""
 
 import shutil
 import subprocess
@@ -43,7 +43,7 @@ def requests(failed: int, *, refused: int = 0) -> dict[str, str]:
         'gsop_requests_total{route="/predict",status="500"}': f"0+{failed}x160",
         'gsop_requests_total{route="/predict",status="429"}': f"0+{refused}x160",
         # Of other calls nothing counts.
-        'gsop_requests_total{route="/models",status="503"}': f"0+1000x160",
+        'gsop_requests_total{route="/models",status="503"}': "0+1000x160",
     }
 
 
@@ -51,7 +51,7 @@ def times(slow: int) -> dict[str, str]:
     """Of 1000 requests a step so many are slow."""
     return requests(0) | {
         'gsop_request_seconds_bucket{route="/predict",le="0.25"}': f"0+{1000 - slow}x160",
-        'gsop_request_seconds_count{route="/predict"}': f"0+1000x160",
+        'gsop_request_seconds_count{route="/predict"}': "0+1000x160",
     }
 
 
@@ -154,7 +154,7 @@ def labelled(series: str) -> str:
 
 
 def needed(alert: dict[str, Any]) -> list[dict[str, Any]]:
-    """The alert behind the records that it is made of, as promtool evaluates all that it is given."""
+    """The alert, after the records that it is made of: promtool evaluates all that it is given."""
     chosen = [alert]
     for record in reversed(RECORDS):
         if any(record["record"] in rule["expr"] for rule in chosen):
