@@ -27,7 +27,11 @@ class Meter:
 
     def count(self, family: Family, *labels: str) -> None:
         """Add one."""
-        self._row[self._places[family, labels]] += 1
+        self.add(family, 1, *labels)
+
+    def add(self, family: Family, count: int, *labels: str) -> None:
+        """Add ``count``."""
+        self._row[self._places[family, labels]] += count
 
     def observe(self, family: Family, value: float, *labels: str) -> None:
         """Add ``value`` to a histogram."""

@@ -131,6 +131,12 @@ DECODERS_LOST = Family(
     (("reason", ("hung", "crashed", "forbidden")),),
 )
 
+SPANS_LOST = Family(
+    "gsop_spans_lost",
+    "Spans of traces that no collector got (full: too many waited; unsent: it did not take them).",
+    (("reason", ("full", "unsent")),),
+)
+
 
 @lru_cache
 def requests_family(routes: tuple[str, ...]) -> Family:
@@ -170,7 +176,7 @@ class Ledger:
         self.families = (
             *(IMAGES, SPAN_SECONDS, PREDICTIONS, PREDICTION_SECONDS, ANSWER_SECONDS),
             *(INFERENCE_SECONDS, SHADOWS_SKIPPED, FAMILIARITY, BATCH_SIZE, SKIPPED, RESENT),
-            *(DECODERS_LOST, self.requests, self.request_seconds),
+            *(DECODERS_LOST, SPANS_LOST, self.requests, self.request_seconds),
         )
         self.places: Mapping[tuple[Family, tuple[str, ...]], int]
         self.places, self.length = self._lay_out()

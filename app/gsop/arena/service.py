@@ -10,6 +10,7 @@ versions     ``()``                                the supervisor (:mod:`~gsop.a
 counters     ``(fronts + 2 · engines, …)``         each process its own row
 forgotten    ``(…)``                               the supervisor
 comparisons  ``(fronts, places)``                  each front its own row
+exemplars    ``(fronts, routes, buckets)``         each front its own row
 ===========  ====================================  ==============================================
 
 At most two generations live at a time, and their engines take turns with two rows for each device
@@ -54,6 +55,15 @@ COMPARISON = np.dtype(
         ("gates", np.float64),  # images of which the gates were compared
         ("distance", np.float64),  # sum of the gates' mean |Δ|
         ("distance_squared", np.float64),
+    ],
+    align=True,
+)
+
+EXEMPLAR = np.dtype(
+    [
+        ("trace", "S32"),  # in hexadecimal
+        ("seconds", np.float64),  # that its request took
+        ("time", np.float64),  # Unix seconds at which it ended; 0: there is none
     ],
     align=True,
 )
@@ -105,7 +115,8 @@ class ServiceMemory(Block[ServicePlan]):
     def regions(plan: ServicePlan) -> Mapping[str, Region]:
         """The table above."""
         fronts, engines = plan.settings.front_count, len(plan.settings.devices)
-        length = Ledger.of(plan.routes).length
+        ledger = Ledger.of(plan.routes)
+        length, buckets = ledger.length, len(ledger.request_seconds.buckets) + 1
 
         def counters_of(role: Role) -> int | None:
             if role.kind == "supervisor":
@@ -120,4 +131,5 @@ class ServiceMemory(Block[ServicePlan]):
             "counters": Region(np.float64, (fronts + 2 * engines, length), counters_of),
             "forgotten": Region(np.float64, (length,), whole("supervisor")),
             "comparisons": Region(COMPARISON, (fronts, MOST_VERSIONS), row("front")),
+            "exemplars": Region(EXEMPLAR, (fronts, len(plan.routes) + 1, buckets), row("front")),
         }

@@ -34,7 +34,10 @@ from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
+from gsop.api.tracing import check as check_tracing
+from gsop.api.tracing import open_tracer
 from gsop.arena.block import Role
+from gsop.arena.exemplars import Exemplars
 from gsop.arena.service import ServiceMemory
 from gsop.serving.classify import Classifier
 from gsop.serving.decoders import Fork
@@ -83,6 +86,7 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         settings = front.memory.settings
     else:
         settings = Settings.load().model_copy(update={"fronts": 1})
+    check_tracing()
     certificate = settings.tls_certfile
     expires = expiry(certificate) if certificate is not None else None  # now: see cage_front()
 
@@ -134,7 +138,13 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST", "PUT"),
             allow_headers=("Authorization", "Content-Type", "If-Match", "X-Request-Id"),
-            expose_headers=("ETag", "X-Request-Id", "Server-Timing", "Retry-After"),
+            expose_headers=(
+                "ETag",
+                "X-Request-Id",
+                "Server-Timing",
+                "Retry-After",
+                "traceresponse",
+            ),
         )
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
     problems.add_handlers(app)
@@ -185,9 +195,14 @@ async def _serving(
         front.memory, front.arenas, front.incarnation, front.fork
     ) as generations:
         classifier, gates = Classifier(generations), GateQuestions(generations)
-        app.state.service = Service(generations, classifier, gates, certificate_expires)
+        tracer = open_tracer(generations.meter)
+        app.state.service = Service(
+            generations, classifier, gates, Exemplars(front.memory), certificate_expires, tracer
+        )
         generations.serve()
         yield
+        if tracer is not None:
+            tracer.close()
 
 
 class _readiness_off_at_sigterm:  # noqa: N801  # reads as a verb where it is used

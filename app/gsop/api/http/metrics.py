@@ -16,9 +16,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from gsop.api.http.gauges import gauges
 from gsop.arena.counters import totals
+from gsop.arena.exemplars import Example, examples
 from gsop.arena.families import PLACE, Family, Ledger
 from gsop.serving.generation import Generations
 
@@ -64,8 +66,11 @@ class _Collector(Collector):
             if version.place is not None
         }
         for family in ledger.families:
-            write = _histogram if family.buckets else _counter
-            yield write(family, ledger, summed, places)
+            if not family.buckets:
+                yield _counter(family, ledger, summed, places)
+            else:
+                kept = examples(memory) if family is ledger.request_seconds else {}
+                yield _histogram(family, ledger, summed, places, kept)
         yield from gauges(self._generations, self._certificate_expires)
 
 
@@ -81,7 +86,11 @@ def _counter(
 
 
 def _histogram(
-    family: Family, ledger: Ledger, summed: npt.NDArray[np.float64], places: Places
+    family: Family,
+    ledger: Ledger,
+    summed: npt.NDArray[np.float64],
+    places: Places,
+    kept: Mapping[tuple[str, int], Example],
 ) -> Metric:
     metric = HistogramMetricFamily(family.name, family.help, labels=_label_names(family))
     bounds = [*(str(float(b)) for b in family.buckets), "+Inf"]
@@ -92,10 +101,21 @@ def _histogram(
             continue
         metric.add_metric(
             told,
-            [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)],
+            [
+                (bound, float(count), _exemplar(kept.get((labels[0], number))))
+                for number, (bound, count) in enumerate(zip(bounds, counts, strict=True))
+            ]
+            if kept
+            else [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)],
             float(summed[start + len(bounds)]),
         )
     return metric
+
+
+def _exemplar(example: Example | None) -> Exemplar | None:
+    if example is None:
+        return None
+    return Exemplar({"trace_id": example.trace}, example.seconds, example.time)
 
 
 def _is_small(family: Family) -> bool:

@@ -10,6 +10,8 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from gsop.api.http.guard import WATCH
+from gsop.api.tracing import Tracer
+from gsop.arena.exemplars import Exemplars
 from gsop.serving.classify import Classifier, Watch
 from gsop.serving.control import send_order
 from gsop.serving.engines import Engines
@@ -42,13 +44,17 @@ class Service:
         classifier: turns images into answers.
         gates: asks what is remembered.
         certificate_expires: Unix seconds; ``None`` if the service speaks no TLS.
+        exemplars: keeps a trace for each bucket of the requests' times.
+        tracer: makes traces; ``None`` if nobody takes them.
         now: what ``GET /status`` told last.
     """
 
     generations: Generations
     classifier: Classifier
     gates: GateQuestions
+    exemplars: Exemplars
     certificate_expires: float | None = None
+    tracer: Tracer | None = None
     now: KeptText = field(default_factory=KeptText)
 
     @property
