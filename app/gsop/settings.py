@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -60,6 +61,43 @@ def cage_mode() -> CageMode:
         if mode == known:
             return known  # type: ignore[no-any-return]  # get_args() tells no types
     raise ConfigError(f"GSOP_CAGE is {mode!r}: set it to one of {', '.join(get_args(CageMode))}")
+
+
+class Collector(NamedTuple):
+    """Where OpenTelemetry's spans go: the TCP port, and the certificates that it takes."""
+
+    port: int
+    certificates: tuple[Path, ...]
+
+
+def collector() -> Collector | None:
+    """The collector that ``OTEL_*`` names; ``None`` if no traces are wanted.
+
+    Raises:
+        ConfigError: if it names one that cannot be.
+    """
+
+    def told(name: str) -> str:
+        variable = f"OTEL_EXPORTER_OTLP_{name}"
+        return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(variable, "")
+
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    endpoint = told("ENDPOINT")
+    if off or os.environ.get("OTEL_TRACES_EXPORTER") == "none" or not endpoint:
+        return None
+    if told("PROTOCOL") not in ("", "http/protobuf"):
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {told('PROTOCOL')!r}: set it to http/protobuf, and "
+            "OTEL_EXPORTER_OTLP_ENDPOINT to the collector's port for that, usually 4318"
+        )
+    try:
+        url = urlsplit(endpoint)
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
+    except (ValueError, KeyError):
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is no URL: set it to one such as http://127.0.0.1:4318"
+        ) from None
+    return Collector(port, tuple(Path(p) for p in (told("CERTIFICATE"),) if p))
 
 
 OWN_STORE = Path("model_store")

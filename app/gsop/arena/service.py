@@ -12,6 +12,7 @@ key_use      ``(fronts, numbers + 1)``             each front its own row
 counters     ``(fronts + 2 · engines, …)``         each process its own row
 forgotten    ``(…)``                               the supervisor
 comparisons  ``(fronts, places)``                  each front its own row
+exemplars    ``(fronts, routes, buckets)``         each front its own row
 ===========  ====================================  ==============================================
 
 At most two generations live at a time, and their engines take turns with two rows for each device
@@ -62,6 +63,14 @@ COMPARISON = np.dtype(
 
 MOST_KEY_NUMBERS = 4000
 """Keys that one service can have known since its start."""
+EXEMPLAR = np.dtype(
+    [
+        ("trace", "S32"),  # in hexadecimal
+        ("seconds", np.float64),  # that its request took
+        ("time", np.float64),  # Unix seconds at which it ended; 0: there is none
+    ],
+    align=True,
+)
 
 
 class ServicePlan(BaseModel):
@@ -110,7 +119,8 @@ class ServiceMemory(Block[ServicePlan]):
     def regions(plan: ServicePlan) -> Mapping[str, Region]:
         """The table above."""
         fronts, engines = plan.settings.front_count, len(plan.settings.devices)
-        length = Ledger.of(plan.routes).length
+        ledger = Ledger.of(plan.routes)
+        length, buckets = ledger.length, len(ledger.request_seconds.buckets) + 1
 
         def counters_of(role: Role) -> int | None:
             if role.kind == "supervisor":
@@ -127,4 +137,5 @@ class ServiceMemory(Block[ServicePlan]):
             "counters": Region(np.float64, (fronts + 2 * engines, length), counters_of),
             "forgotten": Region(np.float64, (length,), whole("supervisor")),
             "comparisons": Region(COMPARISON, (fronts, MOST_VERSIONS), row("front")),
+            "exemplars": Region(EXEMPLAR, (fronts, len(plan.routes) + 1, buckets), row("front")),
         }

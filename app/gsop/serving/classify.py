@@ -14,12 +14,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Self, cast
 
 import numpy as np
 
-from gsop.arena.families import IMAGES, PREDICTIONS, SPAN_SECONDS
+from gsop.arena.families import ANSWER_SECONDS, IMAGES, PREDICTIONS, SPAN_SECONDS
 from gsop.arena.slot import Pixels, Slot
 from gsop.errors import GSoPError
 from gsop.keys import Caller
@@ -60,6 +61,23 @@ class Classified:
     role: Role
     inference: Inference
     decode_seconds: float
+
+
+class Way:
+    """When an image came how far; monotonic ns, 0 if it did not.
+
+    Attributes:
+        began: its decoding began.
+        decoded: its decoding ended.
+        inference: its answer, which has the rest.
+    """
+
+    __slots__ = ("began", "decoded", "inference")
+
+    def __init__(self) -> None:
+        self.began = 0
+        self.decoded = 0
+        self.inference: Inference | None = None
 
 
 Outcomes = list[Classified | GSoPError]
@@ -143,6 +161,7 @@ class Classifier:
         image: bytes,
         slot: Slot,
         chosen: Chosen,
+        way: Way,
         *,
         deadline: int,
         top_k: int,
@@ -155,6 +174,7 @@ class Classifier:
             image: the file's bytes.
             slot: held by the caller.
             chosen: the version that the slot is held for.
+            way: what is to be told of it afterwards.
             deadline: monotonic ns.
             top_k: remembered with the record.
             client: whose turn to decode it takes.
@@ -167,13 +187,14 @@ class Classifier:
         engines, decoders = chosen.generation.engines, chosen.generation.decoders
         result = "cancelled"
         try:
-            began = time.perf_counter()
+            way.began = time.monotonic_ns()
             await decoders.decode(
                 image, slot.model, slot.pixels, deadline=deadline, client=client, effort=effort
             )
-            decoded = time.perf_counter() - began
+            way.decoded = time.monotonic_ns()
+            decoded = (way.decoded - way.began) / 1e9
             meter.observe(SPAN_SECONDS, decoded, "decode")
-            inference = await engines.infer(slot, deadline=deadline, top_k=top_k)
+            way.inference = inference = await engines.infer(slot, deadline=deadline, top_k=top_k)
             result = "ok"
         except GSoPError as error:
             result = error.code
@@ -194,6 +215,9 @@ class Visit:
     Attributes:
         memory: what its body takes of the front's.
         seconds: from the request's head to its answer; 0 until it is classified.
+        began, read, answered: monotonic ns of its head, of its body's end and of its last answer; 0
+            until then.
+        ways: its images', in order.
     """
 
     def __init__(
@@ -210,10 +234,23 @@ class Visit:
         self._wanted = wanted
         self._chosen = chosen
         self._sharer = sharer
-        self._began = began
+        self.began = began
+        self.read = self.answered = 0
+        self.ways: list[Way] = []
         self.seconds = 0.0
 
+    @property
+    def model(self) -> LoadedModel:
+        """The version that is to answer."""
+        return self._chosen.model
+
+    @property
+    def role(self) -> Role:
+        """Why it is that one."""
+        return self._chosen.role
+
     def __enter__(self) -> Self:
+        VISIT.set(self)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -248,18 +285,21 @@ class Visit:
         """
         classifier = self._classifier
         meter = classifier.generations.meter
-        meter.observe(SPAN_SECONDS, self._seconds(), "read")
+        self.read = time.monotonic_ns()
+        meter.observe(SPAN_SECONDS, (self.read - self.began) / 1e9, "read")
         timeout = timeout_ms or classifier.settings.timeout_ms
-        deadline = self._began + timeout * 1_000_000
-        chosen = classifier.still(self._chosen, self._wanted)
+        deadline = self.began + timeout * 1_000_000
+        self._chosen = chosen = classifier.still(self._chosen, self._wanted)
         engines, caller = chosen.generation.engines, self._wanted.caller.number
         with (
             while_watched(watch),
             engines.acquire(chosen.model, len(images), caller, self._sharer) as slots,
         ):
             outcomes = await self._answer_all(images, slots, chosen, deadline=deadline, top_k=top_k)
-        self.seconds = self._seconds()
+        self.answered = time.monotonic_ns()
+        self.seconds = (self.answered - self.began) / 1e9
         meter.observe(SPAN_SECONDS, self.seconds, "total")
+        meter.observe(ANSWER_SECONDS, self.seconds, chosen.model.place, chosen.role)
         return outcomes
 
     async def preprocess(
@@ -279,9 +319,9 @@ class Visit:
             GSoPError: of :meth:`Decoders.decode`.
             CallerLeft: if the caller leaves.
         """
-        classifier = self._classifier
-        chosen = classifier.still(self._chosen, self._wanted)
-        deadline = self._began + (timeout_ms or classifier.settings.timeout_ms) * 1_000_000
+        self.read, classifier = time.monotonic_ns(), self._classifier
+        self._chosen = chosen = classifier.still(self._chosen, self._wanted)
+        deadline = self.began + (timeout_ms or classifier.settings.timeout_ms) * 1_000_000
         spec = chosen.model.manifest.input
         pixels = np.empty((spec.height, spec.width, 3), np.uint8)
         with while_watched(watch):
@@ -300,17 +340,19 @@ class Visit:
         top_k: int,
     ) -> Outcomes:
         effort = Effort(REQUEST_EFFORT * self._classifier.settings.decode_seconds)
+        self.ways = [Way() for _ in images]
         tasks = (
             self._classifier.decode_and_infer(
                 image,
                 slot,
                 chosen,
+                way,
                 deadline=deadline,
                 top_k=top_k,
                 client=self._sharer,
                 effort=effort,
             )
-            for image, slot in zip(images, slots, strict=True)
+            for image, slot, way in zip(images, slots, self.ways, strict=True)
         )
         if len(images) == 1:  # needs no task of its own
             try:
@@ -320,8 +362,9 @@ class Visit:
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         return [_expected(outcome) for outcome in outcomes]
 
-    def _seconds(self) -> float:
-        return (time.monotonic_ns() - self._began) / 1e9
+
+VISIT: ContextVar[Visit | None] = ContextVar("visit", default=None)
+"""The visit of this task's request, for whoever tells of it afterwards."""
 
 
 def _expected(outcome: Classified | BaseException) -> Classified | GSoPError:

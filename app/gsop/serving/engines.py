@@ -75,14 +75,30 @@ class Inference:
     Attributes:
         id: the prediction's public id; it cannot be guessed.
         values: the answer, ``(width,)`` float32, as the manifest's layout has it.
-        queue_seconds: from submission to the start of its batch.
-        inference_seconds: from the start of its batch to its end.
+        submitted: monotonic ns.
+        started: monotonic ns at which its batch began.
+        finished: monotonic ns at which its batch ended.
+        batch: images in its batch.
+        engine: which one answered.
     """
 
     id: str
     values: npt.NDArray[np.float32]
-    queue_seconds: float
-    inference_seconds: float
+    submitted: int
+    started: int
+    finished: int
+    batch: int
+    engine: int
+
+    @property
+    def queue_seconds(self) -> float:
+        """From submission to the start of its batch."""
+        return (self.started - self.submitted) / 1e9
+
+    @property
+    def inference_seconds(self) -> float:
+        """From the start of its batch to its end."""
+        return (self.finished - self.started) / 1e9
 
 
 class Engines:
@@ -242,8 +258,11 @@ class Engines:
         return Inference(
             id=id_,
             values=finished.values,
-            queue_seconds=(finished.started - now) / 1e9,
-            inference_seconds=(finished.finished - finished.started) / 1e9,
+            submitted=now,
+            started=finished.started,
+            finished=finished.finished,
+            batch=finished.batch,
+            engine=engine,
         )
 
     async def _answered_by(self, number: int, ticket: int, seconds: float) -> int:

@@ -32,12 +32,16 @@ from gsop.api.http import (
 )
 from gsop.api.http.access import Access, document_access
 from gsop.api.http.browsers import Browsers, answered_hosts, document_browsers
+from gsop.api.http.certificate import expiry
 from gsop.api.http.doorway import Doorway
 from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
+from gsop.api.tracing import check as check_tracing
+from gsop.api.tracing import open_tracer
 from gsop.arena.block import Role
+from gsop.arena.exemplars import Exemplars
 from gsop.arena.service import ServiceMemory
 from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier
@@ -87,11 +91,14 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         settings = front.memory.settings
     else:
         settings = Settings.load().model_copy(update={"fronts": 1})
+    check_tracing()
+    certificate = settings.tls_certfile
+    expires = expiry(certificate) if certificate is not None else None  # now: see cage_front()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if front is not None:
-            async with _serving(app, front):
+            async with _serving(app, front, expires):
                 yield
             return
         start = Start(settings)
@@ -105,7 +112,8 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
             arenas = Arenas(memory.role)
             arenas.take(os.dup(supervisor.present.arena.fd))
             supervisor.take_arena = lambda descriptor: arenas.take(os.dup(descriptor))
-            async with _serving(app, FrontProcess(memory, arenas, 1, supervisor.fork_decoder)):
+            process = FrontProcess(memory, arenas, 1, supervisor.fork_decoder)
+            async with _serving(app, process, expires):
                 yield
 
     app = FastAPI(
@@ -136,7 +144,13 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST", "PUT"),
             allow_headers=("Authorization", "Content-Type", "If-Match", "X-Request-Id"),
-            expose_headers=("ETag", "X-Request-Id", "Server-Timing", "Retry-After"),
+            expose_headers=(
+                "ETag",
+                "X-Request-Id",
+                "Server-Timing",
+                "Retry-After",
+                "traceresponse",
+            ),
         )
     app.add_middleware(Browsers, hosts=answered_hosts(settings), origins=settings.cors_origins)
     app.add_middleware(Doorway, root_path=settings.root_path)
@@ -203,14 +217,27 @@ def _document(app: FastAPI, root_path: str) -> None:
 
 
 @asynccontextmanager
-async def _serving(app: FastAPI, front: FrontProcess) -> AsyncIterator[None]:
+async def _serving(
+    app: FastAPI, front: FrontProcess, certificate_expires: float | None
+) -> AsyncIterator[None]:
     async with Generations(
         front.memory, front.arenas, front.incarnation, front.fork
     ) as generations:
         classifier, gates = Classifier(generations), GateQuestions(generations)
-        app.state.service = Service(generations, classifier, gates, Callers(front.memory))
+        tracer = open_tracer(generations.meter)
+        app.state.service = Service(
+            generations,
+            classifier,
+            gates,
+            Callers(front.memory),
+            Exemplars(front.memory),
+            certificate_expires,
+            tracer,
+        )
         generations.serve()
         yield
+        if tracer is not None:
+            tracer.close()
 
 
 class _readiness_off_at_sigterm:  # noqa: N801  # reads as a verb where it is used

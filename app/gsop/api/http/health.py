@@ -2,8 +2,7 @@
 
 import time
 
-from fastapi import APIRouter
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gsop.api.http.metrics import exposition
@@ -54,11 +53,20 @@ async def readyz(service: ServiceDep) -> Response | Health:
     METRICS,
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}},
+    responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
 )
-async def metrics(service: ServiceDep) -> Response:
-    """Requests, stage durations, batch sizes, slots and engines, of all processes together."""
-    return Response(exposition(service.generations), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request, service: ServiceDep) -> Response:
+    """Requests, their times, batches, slots, engines and versions, of all processes together.
+
+    Prometheus' text, or OpenMetrics for whoever accepts that. docs/operations.md says what each
+    one means.
+    """
+    text, media_type = exposition(
+        service.generations,
+        request.headers.get("accept", ""),
+        certificate_expires=service.certificate_expires,
+    )
+    return Response(text, media_type=media_type, headers={"Vary": "Accept"})
 
 
 def _engines(service: Service) -> list[EngineHealth]:

@@ -21,6 +21,9 @@ from gsop.errors import (
 
 log = logging.getLogger("gsop.front")
 
+ERROR_CODE = "gsop.error"
+"""Where the scope of a request has the code of what it was answered with."""
+
 MEDIA_TYPE = "application/problem+json"
 
 _TITLES = {
@@ -75,8 +78,9 @@ def error_response(error: GSoPError) -> Response:
     return problem_response(error)
 
 
-def _on_error(_: Request, error: Exception) -> Response:
+def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GSoPError)  # noqa: S101  # registered for this class
+    request.scope[ERROR_CODE] = error.code
     return error_response(error)
 
 

@@ -10,6 +10,8 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from gsop.api.http.guard import WATCH
+from gsop.api.tracing import Tracer
+from gsop.arena.exemplars import Exemplars
 from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier, Watch
 from gsop.serving.control import send_order
@@ -46,6 +48,9 @@ class Service:
         classifier: turns images into answers.
         gates: asks what is remembered.
         callers: who may send requests.
+        certificate_expires: Unix seconds; ``None`` if the service speaks no TLS.
+        exemplars: keeps a trace for each bucket of the requests' times.
+        tracer: makes traces; ``None`` if nobody takes them.
         now: what ``GET /status`` told last.
     """
 
@@ -53,6 +58,9 @@ class Service:
     classifier: Classifier
     gates: GateQuestions
     callers: Callers
+    exemplars: Exemplars
+    certificate_expires: float | None = None
+    tracer: Tracer | None = None
     now: KeptText = field(default_factory=KeptText)
 
     @property
