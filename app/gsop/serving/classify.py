@@ -233,6 +233,11 @@ class Visit:
     def __exit__(self, *error: object) -> None:
         self.memory.__exit__(*error)
 
+    @property
+    def model(self) -> LoadedModel:
+        """The version that is to answer; if it is unloaded meanwhile, another one does."""
+        return self._chosen.model
+
     async def classify(
         self, images: Sequence[bytes], *, top_k: int, timeout_ms: int | None, watch: Watch
     ) -> Outcomes:

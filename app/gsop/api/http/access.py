@@ -12,7 +12,9 @@ from gsop.api.http.problems import documented, problem_response
 from gsop.errors import Forbidden, Unauthorized
 from gsop.keys import ANYBODY, ApiKey, Caller, KeyScope, recognise
 
-OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+OPEN = frozenset(
+    {"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
+)
 """Needs no key: the pages and documents, which hold nothing of anybody, and what probes ask."""
 
 OPEN_FOLDER = "/web/"
@@ -23,6 +25,7 @@ _SUFFICES = {
     "preprocess": frozenset({KeyScope.PREDICT}),
     "attention": frozenset({KeyScope.ATTENTION}),
     "models": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
+    "descriptions": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
 }
 """By the first part of the path, the scopes of which one suffices beside ``admin``."""
 
@@ -77,11 +80,21 @@ def is_open(path: str) -> bool:
 def sufficient(path: str, method: str) -> frozenset[KeyScope]:
     """The scopes of which one suffices for a call that is not :data:`OPEN`."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if first == "v2":
+        first = _like(path)
     if first == "models" and path.endswith("/drift"):
         first = "attention"  # it tells of gates, so it needs what those need
     if first == "models" and method.upper() not in ("GET", "HEAD"):
         return frozenset({KeyScope.ADMIN})
     return _SUFFICES.get(first, frozenset()) | {KeyScope.ADMIN}
+
+
+def _like(path: str) -> str:
+    """The part of ours that a call of the Open Inference Protocol is like."""
+    if path.endswith("/infer"):
+        return "predict"
+    is_told = path in ("/v2", "/v2/repository/index") or path.startswith("/v2/models/")
+    return "descriptions" if is_told and not path.endswith("/stats") else ""
 
 
 def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:

@@ -33,6 +33,8 @@ from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
+from gsop.api.oip import documentation, rest
+from gsop.api.oip.errors import ErrorMember
 from gsop.arena.block import Role
 from gsop.arena.service import ServiceMemory
 from gsop.serving.classify import Classifier
@@ -133,6 +135,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             expose_headers=("ETag", "X-Request-Id", "Server-Timing", "Retry-After"),
         )
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
+    app.add_middleware(ErrorMember)
     problems.add_handlers(app)
 
 
@@ -147,13 +150,15 @@ class PlainRoute(Route):
 
 def _add_routes(app: FastAPI) -> None:
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
-    for module in (attention, models, versions, drift, health, status, preprocess, pages):
+    for path in rest.INFER:
+        app.router.routes.insert(1, PlainRoute(path, rest.Infer(), methods=["POST"]))
+    for module in (attention, models, versions, drift, health, status, preprocess, pages, rest):
         app.include_router(module.router)
 
 
 def _document(app: FastAPI) -> None:
     """Have the OpenAPI text tell of all calls, and refuse one that would not be counted."""
-    documented = [predict_documentation.DOCUMENTATION, *app.routes]
+    documented = [predict_documentation.DOCUMENTATION, *app.routes, *documentation.ROUTES]
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -61,15 +61,7 @@ async def read_images(
     kind, parameters = _media_type(request.headers.get("content-type", ""))
     if not (kind in ("multipart/form-data", "application/json") or _is_raw(kind)):
         raise UnsupportedMediaType(f"Content-Type {kind or '(none)'} is not read; send {ACCEPTED}")
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("compressed bodies are not read; send the image as it is")
-    try:
-        async with asyncio.timeout(seconds):
-            body = await _read_body(request, memory, max_bytes)
-    except TimeoutError as error:
-        raise BodyTimeout(
-            f"the body did not come whole within {seconds:g} s; send it faster, or a smaller image"
-        ) from error
+    body = await read_body(request, memory, max_bytes=max_bytes, seconds=seconds)
     if not body:
         raise RequestError("the body is empty; send an image")
     if _is_raw(kind):
@@ -77,6 +69,29 @@ async def read_images(
     if len(body) >= LARGE_BYTES:
         return await run_in_threadpool(_images_of, kind, parameters, body, max_images)
     return _images_of(kind, parameters, body, max_images)
+
+
+async def read_body(
+    request: Request, memory: BodyShare, *, max_bytes: int, seconds: float
+) -> bytes:
+    """A request's body as it came, whatever it is.
+
+    Raises:
+        BodyTimeout: if it has not come whole within ``seconds``.
+        Overloaded: if the bodies of other requests leave no memory for it.
+        UnsupportedMediaType: if it is compressed.
+        BodyTooLarge: as soon as more than ``max_bytes`` are announced or have come.
+        ClientDisconnect: if the client leaves before its end.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaType("compressed bodies are not read; send the image as it is")
+    try:
+        async with asyncio.timeout(seconds):
+            return await _gather(request, memory, max_bytes)
+    except TimeoutError as error:
+        raise BodyTimeout(
+            f"the body did not come whole within {seconds:g} s; send it faster, or a smaller image"
+        ) from error
 
 
 @lru_cache(maxsize=64)  # clients have few, but for the boundaries of forms
@@ -98,7 +113,7 @@ def _is_raw(kind: str) -> bool:
     return kind.startswith("image/") or kind == "application/octet-stream"
 
 
-async def _read_body(request: Request, memory: BodyShare, max_bytes: int) -> bytes:
+async def _gather(request: Request, memory: BodyShare, max_bytes: int) -> bytes:
     too_large = BodyTooLarge(f"the body has more than {max_bytes} bytes; send a smaller image")
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
