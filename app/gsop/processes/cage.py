@@ -156,11 +156,12 @@ def cage_decoder(keep: Sequence[int], mode: CageMode) -> None:
     )
 
 
-def cage_front(readable: Iterable[Path], mode: CageMode) -> None:
+def cage_front(readable: Iterable[Path], mode: CageMode, ports: Iterable[int] = ()) -> None:
     """Have this thread, and all that it starts, write no file and start no program.
 
     Args:
         readable: what is read beside the interpreter's and the system's own libraries.
+        ports: TCP ports that it will listen on; of others it gets what is listening already.
         mode: ``GSOP_CAGE``.
 
     Raises:
@@ -174,7 +175,7 @@ def cage_front(readable: Iterable[Path], mode: CageMode) -> None:
     _shut(
         mode,
         # It signals its decoders and connects with engines: it is not alone.
-        lambda: landlock.restrict(files, alone=False),
+        lambda: landlock.restrict(files, ports=ports, alone=False),
         lambda: seccomp.install(FRONT_RULES, ALLOW),
     )
 

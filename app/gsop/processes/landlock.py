@@ -37,7 +37,8 @@ _ACCESS_TO_NETWORK = {4: 0b11, 10: 0b1100}
 _SCOPES = {6: 0b11}
 """Abstract Unix sockets and signals of those who are not in the same domain."""
 
-_PATH_BENEATH = 1
+_PATH_BENEATH, _NET_PORT = 1, 2
+_BIND_TCP = 0b1
 _ASK_VERSION = 1
 
 
@@ -50,7 +51,9 @@ def abi() -> int:
     return call("landlock_create_ruleset", None, 0, _ASK_VERSION)
 
 
-def restrict(allowed: Iterable[tuple[Path, int]] = (), *, alone: bool = True) -> None:
+def restrict(
+    allowed: Iterable[tuple[Path, int]] = (), *, ports: Iterable[int] = (), alone: bool = True
+) -> None:
     """Refuse this thread, and those that it will start, all but these files, and the network.
 
     What is open already stays so. The thread must have given up new privileges
@@ -59,6 +62,7 @@ def restrict(allowed: Iterable[tuple[Path, int]] = (), *, alone: bool = True) ->
     Args:
         allowed: files, and folders with all that is below them; :data:`READ`, :data:`WRITE` or
             :data:`ALL`. Those that are not there are passed over.
+        ports: TCP ports that may be listened on.
         alone: whether signals to other processes and connections with them are refused too.
 
     Raises:
@@ -76,6 +80,9 @@ def restrict(allowed: Iterable[tuple[Path, int]] = (), *, alone: bool = True) ->
     try:
         for path, access in allowed:
             _allow(ruleset, path, access & files)
+        for port in ports if _known(_ACCESS_TO_NETWORK, version) else ():
+            rule = struct.pack("=QQ", _BIND_TCP, port)
+            call("landlock_add_rule", ruleset, _NET_PORT, rule, 0)
         call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)

@@ -38,13 +38,43 @@ def caller_of(scope: Scope) -> Caller:
     return caller
 
 
+class Door:
+    """Knows whose each key is, and what it opens."""
+
+    def __init__(self, keys: tuple[ApiKey, ...]) -> None:
+        self._keys = keys
+        self._callers = [Caller(key.name, i + 1, key.scopes) for i, key in enumerate(keys)]
+
+    def admit(self, authorization: bytes, needed: frozenset[KeyScope]) -> Caller:
+        """The caller whose key came.
+
+        Args:
+            authorization: the header's value; empty if there was none.
+            needed: the scopes of which one suffices.
+
+        Raises:
+            Unauthorized: if no key came, or one that is not known.
+            Forbidden: if the key has none of the scopes.
+        """
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
+        number = recognise(self._keys, key.strip())
+        if number is None:
+            raise Unauthorized("the API key is not known; ask the operator for another")
+        caller = self._callers[number]
+        if not caller.scopes & needed:
+            names = " or ".join(sorted(needed))
+            raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
+        return caller
+
+
 class Access:
     """Lets a request through if its key may do what it asks for."""
 
     def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
         self._app = app
-        self._keys = keys
-        self._callers = [Caller(key.name, i + 1, key.scopes) for i, key in enumerate(keys)]
+        self.door = Door(keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,17 +89,8 @@ class Access:
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> Caller:
-        key = _bearer(scope["headers"])
-        if key is None:
-            raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
-        number = recognise(self._keys, key)
-        if number is None:
-            raise Unauthorized("the API key is not known; ask the operator for another")
-        caller, needed = self._callers[number], sufficient(scope["path"], scope["method"])
-        if not caller.scopes & needed:
-            names = " or ".join(sorted(needed))
-            raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
-        return caller
+        needed = sufficient(scope["path"], scope["method"])
+        return self.door.admit(_authorization(scope["headers"]), needed)
 
 
 def is_open(path: str) -> bool:
@@ -97,12 +118,9 @@ def _like(path: str) -> str:
     return "descriptions" if is_told and not path.endswith("/stats") else ""
 
 
-def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            return key.strip() if scheme.lower() == b"bearer" else None
-    return None
+def _authorization(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The first header of that name; empty if there is none."""
+    return next((value for name, value in headers if name == b"authorization"), b"")
 
 
 def document_access(text: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
 from gsop.api.oip import documentation, rest
 from gsop.api.oip.errors import ErrorMember
+from gsop.api.oip.grpc_beside import GrpcBeside
 from gsop.arena.block import Role
 from gsop.arena.service import ServiceMemory
 from gsop.serving.classify import Classifier
@@ -84,11 +85,12 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         settings = front.memory.settings
     else:
         settings = Settings.load().model_copy(update={"fronts": 1})
+    grpc = GrpcBeside(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if front is not None:
-            async with _serving(app, front):
+            async with _serving(app, front, grpc):
                 yield
             return
         start = Start(settings)
@@ -102,7 +104,8 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
             arenas = Arenas(memory.role)
             arenas.take(os.dup(supervisor.present.arena.fd))
             supervisor.take_arena = lambda descriptor: arenas.take(os.dup(descriptor))
-            async with _serving(app, FrontProcess(memory, arenas, 1, supervisor.fork_decoder)):
+            process = FrontProcess(memory, arenas, 1, supervisor.fork_decoder)
+            async with _serving(app, process, grpc):
                 yield
 
     app = FastAPI(
@@ -179,14 +182,15 @@ def _document(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def _serving(app: FastAPI, front: FrontProcess) -> AsyncIterator[None]:
+async def _serving(app: FastAPI, front: FrontProcess, grpc: GrpcBeside) -> AsyncIterator[None]:
     async with Generations(
         front.memory, front.arenas, front.incarnation, front.fork
     ) as generations:
         classifier, gates = Classifier(generations), GateQuestions(generations)
-        app.state.service = Service(generations, classifier, gates)
-        generations.serve()
-        yield
+        app.state.service = service = Service(generations, classifier, gates)
+        async with grpc.serving(service):
+            generations.serve()
+            yield
 
 
 class _readiness_off_at_sigterm:  # noqa: N801  # reads as a verb where it is used

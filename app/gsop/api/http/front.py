@@ -81,7 +81,10 @@ def main(
         config.load()
     except OSError as error:
         raise SetupError(f"front {front} cannot be set up: {error}") from error
-    cage_front(_readable(settings), settings.cage)  # before there are threads, for they inherit it
+    ports = [] if settings.grpc_port is None else [settings.grpc_port]
+    cage_front(
+        _readable(settings), settings.cage, ports
+    )  # before there are threads, for they inherit it
     leave_with_supervisor(socket.socket(fileno=lifeline_fd), receive)
     let_work_gather()
     gc.freeze()  # what the imports made lives as long as the process: collections pass it over
