@@ -113,6 +113,14 @@ def test_fastapi_stays_in_the_api(path: Path) -> None:
         assert not [i for i in imports_of(path) if is_in(i, "fastapi") or is_in(i, "starlette")]
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_grpc_stays_where_it_is_wanted(path: Path) -> None:
+    module = name_of(path)
+    extra = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf")
+    if not module.startswith(("gsop.api.oip.grpc_", "gsop.api.oip.inference_pb2")):
+        assert not [i for i in imports_of(path) if any(is_in(i, part) for part in extra)]
+
+
 @pytest.mark.parametrize(
     "module",
     [

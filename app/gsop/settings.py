@@ -131,6 +131,13 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for the Open Inference Protocol over gRPC (the extra `grpc`); 0 takes a "
+        "free one. None: no gRPC.",
+    )
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (),
         repr=False,

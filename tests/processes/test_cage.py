@@ -122,7 +122,7 @@ import errno, socket, sys
 from gsop.processes.cage import cage_front
 
 allowed, other = map(int, sys.argv[1:])
-cage_front([], "auto", [allowed])
+cage_front([], "auto", connects=[allowed])
 for port in (allowed, other):
     try:
         socket.create_connection(("127.0.0.1", port), 5).close()

@@ -38,7 +38,7 @@ _SCOPES = {6: 0b11}
 """Abstract Unix sockets and signals of those who are not in the same domain."""
 
 _PATH_BENEATH, _NET_PORT = 1, 2
-_CONNECT_TCP, _CONNECT_UDP = 1 << 1, 1 << 3
+_BIND_TCP, _CONNECT_TCP, _CONNECT_UDP = 1, 1 << 1, 1 << 3
 _ASK_VERSION = 1
 
 
@@ -52,7 +52,11 @@ def abi() -> int:
 
 
 def restrict(
-    allowed: Iterable[tuple[Path, int]] = (), *, ports: Iterable[int] = (), alone: bool = True
+    allowed: Iterable[tuple[Path, int]] = (),
+    *,
+    connects: Iterable[int] = (),
+    listens: Iterable[int] = (),
+    alone: bool = True,
 ) -> None:
     """Refuse this thread, and those that it will start, all but these files and these ports.
 
@@ -62,7 +66,8 @@ def restrict(
     Args:
         allowed: files, and folders with all that is below them; :data:`READ`, :data:`WRITE` or
             :data:`ALL`. Those that are not there are passed over.
-        ports: to which it may connect, on any host.
+        connects: ports to which it may connect, on any host.
+        listens: TCP ports on which it may listen.
         alone: whether signals to other processes and connections with them are refused too.
 
     Raises:
@@ -80,8 +85,10 @@ def restrict(
     try:
         for path, access in allowed:
             _allow(ruleset, path, access & files)
-        for port in ports if network else ():
-            rule = struct.pack("=QQ", (_CONNECT_TCP | _CONNECT_UDP) & network, port)
+        may = [(port, _CONNECT_TCP | _CONNECT_UDP) for port in connects]
+        may += [(port, _BIND_TCP) for port in listens]
+        for port, access in may if network else ():
+            rule = struct.pack("=QQ", access & network, port)
             call("landlock_add_rule", ruleset, _NET_PORT, rule, 0)
         call("landlock_restrict_self", ruleset, 0)
     finally:

@@ -240,11 +240,6 @@ class Visit:
         self.seconds = 0.0
 
     @property
-    def model(self) -> LoadedModel:
-        """The version that is to answer."""
-        return self._chosen.model
-
-    @property
     def role(self) -> Role:
         """Why it is that one."""
         return self._chosen.role
@@ -265,6 +260,11 @@ class Visit:
         if (name, version) != (self._wanted.name, self._wanted.version):
             self._wanted = self._wanted._replace(name=name, version=version)
             self._chosen = choose(self._classifier.generations, self._wanted)
+
+    @property
+    def model(self) -> LoadedModel:
+        """The version that is to answer; if it is unloaded meanwhile, another one does."""
+        return self._chosen.model
 
     async def classify(
         self, images: Sequence[bytes], *, top_k: int, timeout_ms: int | None, watch: Watch

@@ -167,8 +167,15 @@ def test_metrics_and_changes_are_for_admin_alone() -> None:
     for path, operations in create_app().openapi()["paths"].items():
         for method in operations:
             changes = path.startswith("/models/") and method != "get"
-            for_admin = path in ("/metrics", "/status") or changes
+            for_admin = path in ("/metrics", "/status") or changes or _is_like_them(path)
             assert path in OPEN or (len(sufficient(path, method)) == 1) == for_admin, path
+    assert sufficient("/v2/models/stats/infer", "POST") == sufficient("/predict", "POST")
+    assert sufficient("/v2/else", "GET") == {"admin"}
+
+
+def _is_like_them(path: str) -> bool:
+    """Whether a call of the Open Inference Protocol tells counts, or changes what is loaded."""
+    return path.startswith("/v2/") and path.endswith(("/stats", "/load", "/unload"))
 
 
 def test_openapi_says_which_calls_need_a_key(server: Server) -> None:

@@ -13,7 +13,9 @@ from gsop.api.http.service import Service
 from gsop.errors import Forbidden, RateLimited, Unauthorized
 from gsop.keys import ANYBODY, Caller, KeyScope
 
-OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+OPEN = frozenset(
+    {"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
+)
 """Needs no key: the pages and documents, which hold nothing of anybody, and what probes ask."""
 
 OPEN_FOLDER = "/web/"
@@ -24,6 +26,7 @@ _SUFFICES = {
     "preprocess": frozenset({KeyScope.PREDICT}),
     "attention": frozenset({KeyScope.ATTENTION}),
     "models": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
+    "descriptions": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
 }
 """By the first part of the path, the scopes of which one suffices beside ``admin``."""
 
@@ -33,6 +36,29 @@ _CALLER = "gsop.caller"
 def caller_of(scope: Scope) -> Caller:
     """Who sent the request of this ASGI scope."""
     caller: Caller = scope.get(_CALLER, ANYBODY)
+    return caller
+
+
+def admit(service: Service, authorization: bytes, needed: frozenset[KeyScope]) -> Caller:
+    """The caller whose key came.
+
+    Args:
+        service: that has keys.
+        authorization: the header's value; empty if there was none.
+        needed: the scopes of which one suffices.
+
+    Raises:
+        Unauthorized: if no key came, or one that is not known.
+        Forbidden: if the key has none of the scopes.
+        RateLimited: if it has been used too often lately.
+    """
+    scheme, _, key = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
+    caller = service.callers.admit(key.strip())
+    if not caller.scopes & needed:
+        names = " or ".join(sorted(needed))
+        raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
     return caller
 
 
@@ -56,15 +82,9 @@ class Access:
 
 
 def _admit(scope: Scope) -> Caller:
-    key = _bearer(scope["headers"])
-    if key is None:
-        raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
     service: Service = scope["app"].state.service
-    caller, needed = service.callers.admit(key), sufficient(scope["path"], scope["method"])
-    if not caller.scopes & needed:
-        names = " or ".join(sorted(needed))
-        raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
-    return caller
+    needed = sufficient(scope["path"], scope["method"])
+    return admit(service, _authorization(scope["headers"]), needed)
 
 
 def changes_something(path: str, method: str) -> bool:
@@ -81,6 +101,8 @@ def is_open(path: str) -> bool:
 def sufficient(path: str, method: str) -> frozenset[KeyScope]:
     """The scopes of which one suffices for a call that is not :data:`OPEN`."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if first == "v2":
+        first = _like(path)
     if first == "models" and path.endswith("/drift"):
         first = "attention"  # it tells of gates, so it needs what those need
     if first == "models" and method.upper() not in ("GET", "HEAD"):
@@ -88,12 +110,17 @@ def sufficient(path: str, method: str) -> frozenset[KeyScope]:
     return _SUFFICES.get(first, frozenset()) | {KeyScope.ADMIN}
 
 
-def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            return key.strip() if scheme.lower() == b"bearer" else None
-    return None
+def _like(path: str) -> str:
+    """The part of ours that a call of the Open Inference Protocol is like."""
+    if path.endswith("/infer"):
+        return "predict"
+    is_told = path in ("/v2", "/v2/repository/index") or path.startswith("/v2/models/")
+    return "descriptions" if is_told and not path.endswith("/stats") else ""
+
+
+def _authorization(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The first header of that name; empty if there is none."""
+    return next((value for name, value in headers if name == b"authorization"), b"")
 
 
 def document_access(text: dict[str, Any]) -> None:

@@ -38,6 +38,9 @@ from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
+from gsop.api.oip import documentation, rest
+from gsop.api.oip.errors import ErrorMember
+from gsop.api.oip.grpc_beside import GrpcBeside
 from gsop.api.tracing import check as check_tracing
 from gsop.api.tracing import open_tracer
 from gsop.arena.block import Role
@@ -94,11 +97,12 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
     check_tracing()
     certificate = settings.tls_certfile
     expires = expiry(certificate) if certificate is not None else None  # now: see cage_front()
+    grpc = GrpcBeside(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if front is not None:
-            async with _serving(app, front, expires):
+            async with _serving(app, front, expires, grpc):
                 yield
             return
         start = Start(settings)
@@ -113,7 +117,7 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
             arenas.take(os.dup(supervisor.present.arena.fd))
             supervisor.take_arena = lambda descriptor: arenas.take(os.dup(descriptor))
             process = FrontProcess(memory, arenas, 1, supervisor.fork_decoder)
-            async with _serving(app, process, expires):
+            async with _serving(app, process, expires, grpc):
                 yield
 
     app = FastAPI(
@@ -155,6 +159,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(Browsers, hosts=answered_hosts(settings), origins=settings.cors_origins)
     app.add_middleware(Doorway, root_path=settings.root_path)
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
+    app.add_middleware(ErrorMember)
     problems.add_handlers(app)
 
 
@@ -188,13 +193,15 @@ def _add_routes(app: FastAPI) -> None:
     app.router.redirect_slashes = False
     app.router.default = _without_slash
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
-    for module in (attention, models, versions, drift, health, status, preprocess, pages):
+    for path in rest.INFER:
+        app.router.routes.insert(1, PlainRoute(path, rest.Infer(), methods=["POST"]))
+    for module in (attention, models, versions, drift, health, status, preprocess, pages, rest):
         app.include_router(module.router)
 
 
 def _document(app: FastAPI, root_path: str) -> None:
     """Have the OpenAPI text tell of all calls, and refuse one that would not be counted."""
-    documented = [predict_documentation.DOCUMENTATION, *app.routes]
+    documented = [predict_documentation.DOCUMENTATION, *app.routes, *documentation.ROUTES]
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -218,14 +225,14 @@ def _document(app: FastAPI, root_path: str) -> None:
 
 @asynccontextmanager
 async def _serving(
-    app: FastAPI, front: FrontProcess, certificate_expires: float | None
+    app: FastAPI, front: FrontProcess, certificate_expires: float | None, grpc: GrpcBeside
 ) -> AsyncIterator[None]:
     async with Generations(
         front.memory, front.arenas, front.incarnation, front.fork
     ) as generations:
         classifier, gates = Classifier(generations), GateQuestions(generations)
         tracer = open_tracer(generations.meter)
-        app.state.service = Service(
+        app.state.service = service = Service(
             generations,
             classifier,
             gates,
@@ -234,8 +241,9 @@ async def _serving(
             certificate_expires,
             tracer,
         )
-        generations.serve()
-        yield
+        async with grpc.serving(service):
+            generations.serve()
+            yield
         if tracer is not None:
             tracer.close()
 

@@ -87,9 +87,10 @@ def main(
         config.load()
     except OSError as error:
         raise SetupError(f"front {front} cannot be set up: {error}") from error
-    ports = () if traces is None else (traces.port, NAMES_PORT)
+    connects = () if traces is None else (traces.port, NAMES_PORT)
+    listens = () if settings.grpc_port is None else (settings.grpc_port,)
     cage_front(
-        _readable(settings), settings.cage, ports
+        _readable(settings), settings.cage, connects=connects, listens=listens
     )  # before there are threads, for they inherit it
     leave_with_supervisor(socket.socket(fileno=lifeline_fd), receive)
     let_work_gather()

@@ -39,12 +39,8 @@ async def healthz(service: ServiceDep) -> Response | Health:
 )
 async def readyz(service: ServiceDep) -> Response | Health:
     """Whether to send requests: a model is loaded and warm, an engine answers, nobody drains."""
-    engines = _engines(service)
-    if service.generations.board.phase != Phase.SERVING:
-        error: NotReady | Draining = Draining("the service is shutting down")
-    elif all(engine.state != "ready" for engine in engines):
-        error = NotReady("no engine is ready: " + ", ".join(e.state for e in engines))
-    else:
+    engines, error = _engines(service), unreadiness(service)
+    if error is None:
         return Health(status="ready", engines=engines)
     return problem_response(error, engines=[engine.model_dump() for engine in engines])
 
@@ -67,6 +63,21 @@ async def metrics(request: Request, service: ServiceDep) -> Response:
         certificate_expires=service.certificate_expires,
     )
     return Response(text, media_type=media_type, headers={"Vary": "Accept"})
+
+
+def is_alive(service: Service) -> bool:
+    """Whether the service can still help itself."""
+    return _fault(service) is None
+
+
+def unreadiness(service: Service) -> NotReady | Draining | None:
+    """Why no requests should be sent; ``None`` if they should."""
+    states = [engine.state for engine in service.engines.board.engines()]
+    if service.generations.board.phase != Phase.SERVING:
+        return Draining("the service is shutting down")
+    if EngineState.READY not in states:
+        return NotReady("no engine is ready: " + ", ".join(s.name.lower() for s in states))
+    return None
 
 
 def _engines(service: Service) -> list[EngineHealth]:

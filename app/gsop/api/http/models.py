@@ -34,7 +34,7 @@ router = APIRouter(tags=["models"])
 @router.get(MODELS, summary="The store's versions")
 def models(service: ServiceDep) -> ModelList:
     """Every version in the store, whether it is loaded, and how well it was measured."""
-    return ModelList(models=[_summary(service, version) for version in _versions(service)])
+    return ModelList(models=[_summary(service, version) for version in stored_versions(service)])
 
 
 @router.get(
@@ -49,7 +49,7 @@ def model(
 
     The `ETag` is that of the traffic, for the calls that change it.
     """
-    stored = _versions(service)
+    stored = stored_versions(service)
     versions = [_version(service, version) for version in stored if version.name == name]
     if not versions:
         raise UnknownModel(f"the store has no model {name!r}; GET /models lists what it has")
@@ -78,7 +78,7 @@ def _canary_percent(comparisons: Iterable[ComparisonReport]) -> float | None:
     return None
 
 
-def _versions(service: Service) -> list[StoredVersion]:
+def stored_versions(service: Service) -> list[StoredVersion]:
     """What the store holds, and what is loaded: a store may vanish while its models are served."""
     root = service.settings.model_store
     try:

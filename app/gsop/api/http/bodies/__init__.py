@@ -7,6 +7,6 @@ be read-only, and writing to one would block the event loop).
 
 from gsop.api.http.bodies.json_form import MAX_JSON_VALUES
 from gsop.api.http.bodies.parts import FIELD, Parts
-from gsop.api.http.bodies.reading import LARGE_BYTES, read_images
+from gsop.api.http.bodies.reading import LARGE_BYTES, read_images, refuse_compressed
 
-__all__ = ["FIELD", "LARGE_BYTES", "MAX_JSON_VALUES", "Parts", "read_images"]
+__all__ = ["FIELD", "LARGE_BYTES", "MAX_JSON_VALUES", "Parts", "read_images", "refuse_compressed"]

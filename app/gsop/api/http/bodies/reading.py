@@ -72,8 +72,7 @@ async def read_images(
         InvalidParameter: if it holds what is neither an image nor an option.
         ClientDisconnect: if the client leaves before the end of the body.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("compressed bodies are not read; send the image as it is")
+    refuse_compressed(request)
     kind, parameters = _media_type(request.headers.get("content-type", ""))
     body = await gather(request, memory, limits)
     if not body:
@@ -84,6 +83,16 @@ async def read_images(
     if len(body) >= LARGE_BYTES:
         return await run_in_threadpool(_parts_of, kind, parameters, body, wanted)
     return _parts_of(kind, parameters, body, wanted)
+
+
+def refuse_compressed(request: Request) -> None:
+    """Say so before anything is read.
+
+    Raises:
+        UnsupportedMediaType: if the body is compressed.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaType("compressed bodies are not read; send the image as it is")
 
 
 @lru_cache(maxsize=64)  # clients have few, but for the boundaries of forms
