@@ -44,6 +44,7 @@ TORCH = (
     "gsop.backends.torch_cuda",
     "gsop.backends.torch_device",
     "gsop.inspection.inspector",
+    "gsop.inspection.process",
     "gsop.commands.inspect",
     "gsop.commands.publish",
     "gsop.commands.models.export",

@@ -109,7 +109,7 @@ def test_the_half_scale_shows_what_the_full_one_does_not() -> None:
     near = np.array([0.49, 0.51])
     full, half = (plates.gate_colours(near, scale).astype(int) for scale in ("full", "half"))
     assert np.abs(half[0] - half[1]).sum() > 4 * np.abs(full[0] - full[1]).sum()
-    ends = np.array([0.001, 0.0001])
+    ends = np.array([0.02, 0.004])
     logit, full = (plates.gate_colours(ends, scale).astype(int) for scale in ("logit", "full"))
     assert np.abs(logit[0] - logit[1]).sum() > np.abs(full[0] - full[1]).sum()
 

@@ -22,6 +22,7 @@ _SUFFICES = {
     "predict": frozenset({KeyScope.PREDICT}),
     "preprocess": frozenset({KeyScope.PREDICT}),
     "attention": frozenset({KeyScope.ATTENTION}),
+    "inspect": frozenset({KeyScope.ATTENTION}),
     "models": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
 }
 """By the first part of the path, the scopes of which one suffices beside ``admin``."""

@@ -20,6 +20,7 @@ from gsop.api.http import (
     attention,
     drift,
     health,
+    inspect,
     models,
     pages,
     predict_documentation,
@@ -147,7 +148,7 @@ class PlainRoute(Route):
 
 def _add_routes(app: FastAPI) -> None:
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
-    for module in (attention, models, versions, drift, health, status, preprocess, pages):
+    for module in (attention, models, versions, drift, health, status, preprocess, inspect, pages):
         app.include_router(module.router)
 
 

@@ -20,11 +20,12 @@ READYZ = "/readyz"
 METRICS = "/metrics"
 STATUS = "/status"
 PREPROCESS = "/preprocess"
+INSPECT = "/inspect"
 
 ROUTES = (
     *(PREDICT, ATTENTION, ATTENTION_OF, MODELS, MODEL),
     *(LOAD, UNLOAD, TRAFFIC, PROMOTE, ROLLBACK, COMPARISON, DRIFT),
-    *(HEALTHZ, READYZ, METRICS, STATUS, PREPROCESS),
+    *(HEALTHZ, READYZ, METRICS, STATUS, PREPROCESS, INSPECT),
 )
 """Those that are counted by name; the application refuses to have others. What is no call, such as
 the documents, counts as ``other``."""
