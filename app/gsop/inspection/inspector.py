@@ -151,8 +151,8 @@ class Inspector:
             to,
             class_id,
             (float(logits[0, class_id]), float(before)),
-            switched[:, class_id].numpy(),
-            after.numpy(),
+            switched[:, class_id].contiguous().numpy(),
+            after.contiguous().numpy(),
             switched.argmax(1).numpy(),
         )
 
