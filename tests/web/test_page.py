@@ -122,6 +122,20 @@ def test_a_file_is_chosen_dropped_and_pasted(visitor: Visitor) -> None:
         assert asked.value.status == 200
 
 
+def test_an_answer_is_taken_apart(visitor: Visitor) -> None:
+    page = visitor.page
+    expect(page.locator("#inspect")).to_be_disabled()
+    page.set_input_files("#file", EXAMPLE)
+    answered(page)
+    page.click("#inspect")
+    rows = page.locator("#inspection table >> nth=0").locator("tbody tr")
+    expect(rows).to_have_count(1 + 3 * 5, timeout=60_000)  # four stages and all of them
+    expect(page.locator("#inspection")).to_contain_text("layer4.1.channel: the channels that")
+    page.set_input_files("#file", EXAMPLE)
+    answered(page)
+    expect(page.locator("#inspection table")).to_have_count(0)
+
+
 def test_it_is_walked_by_keyboard(visitor: Visitor) -> None:
     page = visitor.page
     page.focus("#examples button >> nth=0")
