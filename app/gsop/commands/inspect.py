@@ -1,6 +1,6 @@
 """``gsop inspect``: what happens inside of a network for one image, as a report or as numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ def inspect(
         InvalidImage: if an image cannot be decoded.
         StoreError: if the model cannot be loaded.
     """
-    write = {".html": lambda found: report(found).encode(), ".npz": npz}.get(output.suffix.lower())
+    write = _WRITERS.get(output.suffix.lower())
     if write is None:
         raise ConfigError(f"{output}: name a file that ends in .html (a report) or .npz (numbers)")
     manifest = resolve(settings.model_store, model or settings.models[0])
@@ -73,6 +73,13 @@ def inspect(
     top = found.look.top_classes(1)[0]
     print(f"{image}: {top.label} ({top.probability:.4f}); wrote {output}")
     return 0
+
+
+def _html(found: Inspection) -> bytes:
+    return report(found).encode()
+
+
+_WRITERS: dict[str, Callable[[Inspection], bytes]] = {".html": _html, ".npz": npz}
 
 
 def _switch(

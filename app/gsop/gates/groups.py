@@ -104,17 +104,18 @@ class Groups:
         variance = self.variance
         moved = variance > UNMOVED
         separation = np.divide(between, variance, out=np.zeros_like(between), where=moved)
-        return np.minimum(separation, 1)
+        bounded: Doubles = np.minimum(separation, 1)
+        return bounded
 
     @property
     def never_open(self) -> npt.NDArray[np.bool_]:
         """``(G,)``: which gates no image opens."""
-        return self.high < CLOSED
+        return np.asarray(self.high < CLOSED)
 
     @property
     def never_closed(self) -> npt.NDArray[np.bool_]:
         """``(G,)``: which gates no image closes."""
-        return self.low > OPEN
+        return np.asarray(self.low > OPEN)
 
     def difference(self, other: "Groups") -> Doubles:
         """``(G,)``: by how many standard deviations the other's mean gates are higher (Cohen's d).
@@ -125,7 +126,8 @@ class Groups:
         spread = np.sqrt((self.variance + other.variance) / 2)
         apart = other.mean - self.mean
         moved = spread > UNMOVED**0.5
-        return np.divide(apart, spread, out=np.zeros_like(apart), where=moved)
+        difference: Doubles = np.divide(apart, spread, out=np.zeros_like(apart), where=moved)
+        return difference
 
 
 def strongest(values: Doubles, count: int) -> list[int]:

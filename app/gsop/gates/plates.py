@@ -7,7 +7,7 @@ differ; ``logit`` spreads both ends, where trained gates are.
 
 import math
 from io import BytesIO
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from gsop.gates.population import as_logits
 Numbers = npt.NDArray[np.floating]
 Colours = npt.NDArray[np.uint8]
 Scale = Literal["full", "half", "logit"]
+T = TypeVar("T", bound=np.generic)
 
 SCALES: dict[Scale, tuple[float, float]] = {
     "full": (0.0, 1.0),
@@ -36,7 +37,8 @@ def on_scale(gates: Numbers, scale: Scale) -> Numbers:
     low, high = SCALES[scale]
     if scale == "logit":
         gates, low, high = as_logits(gates), -6.0, 6.0
-    return np.clip((gates - low) / (high - low), 0, 1)
+    places: Numbers = np.clip((gates - low) / (high - low), 0, 1)
+    return places
 
 
 def signed_colours(values: Numbers) -> Colours:
@@ -51,7 +53,7 @@ def gate_colours(gates: Numbers, scale: Scale = "full") -> Colours:
     return colour_map(on_scale(gates, scale))
 
 
-def in_rows(values: npt.NDArray[np.generic], columns: int = 0) -> npt.NDArray[np.generic]:
+def in_rows(values: npt.NDArray[T], columns: int = 0) -> npt.NDArray[T]:
     """A vector ``(C, …)`` in rows ``(rows, columns, …)``, padded with NaN or 0.
 
     Args:

@@ -5,9 +5,9 @@ replaced by handing the network others (:meth:`gsop.model.resnet.GSoPResNet.forw
 in float64, on the CPU.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -86,7 +86,8 @@ class Inspector:
         """What each gate is made of, by its name."""
         x = self.network.stem(image)
         for name, stage in self.network.stages.items():
-            for index, block in enumerate(stage):
+            blocks: Iterable[Any] = stage  # to torch, all that a module has may be a tensor
+            for index, block in enumerate(blocks):
                 b = block.residual(x)
                 for kind, module in block.gate.named_children():
                     if kind in ("channel", "position"):

@@ -27,7 +27,7 @@ from gsop.images import Pixels
 from gsop.inspection.answer import write
 from gsop.inspection.inspector import Inspector
 from gsop.inspection.protocol import BUSY, HEADER, MOST_JSON, Frame, Question
-from gsop.inspection.views import Inspection
+from gsop.inspection.views import Inspection, Switched
 from gsop.logs import configure
 from gsop.processes.cage import cage_engine
 from gsop.processes.lifeline import leave_with_supervisor
@@ -153,7 +153,7 @@ class _Desk:
         for ablated in inspector.ablate(*images):
             ablations.append(ablated)
             check()
-        channels = ()
+        channels: tuple[Switched, ...] = ()
         if question.gate is not None:
             channels = (inspector.switch(images[0], question.gate, report=check),)
         other = "the second one" if len(images) > 1 else None

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from io import BytesIO
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gsop.gates import plates
 from gsop.html import Cell, Page, Picture, Share
@@ -134,7 +134,7 @@ def _tell_gate(page: Page, view: GateView, look: Look) -> None:
     page.pictures(*pictures)
 
 
-def arrays(inspection: Inspection) -> dict[str, npt.NDArray[np.generic]]:
+def arrays(inspection: Inspection) -> dict[str, Any]:
     """All numbers by name, for :func:`numpy.savez`.
 
     ``probabilities``, ``logits``, ``labels``, ``pixels``; of each gate ``NAME.gate``,
@@ -142,7 +142,7 @@ def arrays(inspection: Inspection) -> dict[str, npt.NDArray[np.generic]]:
     ``ablation.STAGE.WAY`` (logits); ``channels.NAME.logits``, ``….probabilities``, ``….winners``.
     """
     look = inspection.look
-    found: dict[str, npt.NDArray[np.generic] | None] = {
+    found: dict[str, Any] = {
         "model": np.array(inspection.model),
         "labels": np.array(look.layout.labels),
         "pixels": look.pixels,
@@ -163,5 +163,5 @@ def arrays(inspection: Inspection) -> dict[str, npt.NDArray[np.generic]]:
 def npz(inspection: Inspection) -> bytes:
     """All numbers as an npz file; :func:`arrays` tells their names."""
     stream = BytesIO()
-    np.savez_compressed(stream, **arrays(inspection))  # type: ignore[arg-type]  # its stub takes the names for options
+    np.savez_compressed(stream, **arrays(inspection))
     return stream.getvalue()
