@@ -15,7 +15,7 @@ LAYERS = (
     ("gsop.errors",),
     ("gsop.cuda_options", "gsop.html", "gsop.keys", "gsop.logs"),
     ("gsop.settings",),
-    ("gsop.processes", "gsop.images", "gsop.model"),
+    ("gsop.processes", "gsop.images", "gsop.model", "gsop.reports"),
     ("gsop.gates",),
     ("gsop.store",),
     ("gsop.arena",),

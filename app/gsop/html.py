@@ -1,127 +1,135 @@
-"""Reports as one HTML file that opens anywhere: its pictures inside, and no script."""
+"""Pages in one file: text, tables and pictures, with nothing from elsewhere, that open anywhere.
+
+Every text is escaped unless it is :class:`Html`, which only this module makes::
+
+    page("Report", section("Figures", table(("class", "right"), rows), picture(png, "a curve")))
+"""
 
 import base64
+import html
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b24; --faint: #5c5c68; --paper: #fff; --line: #d5d5de;
-  --bar: #a61366 }
-@media (prefers-color-scheme: dark) { :root { --ink: #ececf2; --faint: #a9a9b6; --paper: #16161d;
-  --line: #3a3a46; --bar: #e96930 } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 76rem; margin: 2rem auto; padding: 0 1.25rem }
-h1, h2, h3 { line-height: 1.2; margin: 2rem 0 .5rem }
-p, figcaption, caption { color: var(--faint); max-width: 46rem; text-align: left }
-.row { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start }
-figure { margin: .75rem 0; max-width: 100% }
-figure img { image-rendering: pixelated; max-width: 100%; border: 1px solid var(--line) }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line) }
-meter { width: 10rem; height: .9rem }
+:root { color-scheme: light dark; --line: #d4d3de; --faint: #5c5c6b; --mark: #a61366; }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #3a3848; --faint: #a9a7b8; --mark: #f39a6b; }
+}
+body { font: 16px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; }
+p.note, figcaption { color: var(--faint); font-size: .85rem; } nav a { margin-right: 1rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+figure { margin: 0; } figure img { max-width: 100%; background: #fff; }
+.side { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
+.card { border: 1px solid var(--line); border-radius: .5rem; padding: .75rem; max-width: 100%; }
+img.pixels { image-rendering: pixelated; } strong.mark { color: var(--mark); }
 """
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture for a page.
+class Html(str):
+    """A piece of a page, whose texts are escaped already."""
 
-    Attributes:
-        data: a PNG file.
-        caption: stands below it.
-        text: says what is to be seen, to who cannot see it; the caption if empty.
-        width: in the page's pixels; the picture's own if 0.
-    """
-
-    data: bytes
-    caption: str
-    text: str = ""
-    width: int = 0
-
-    def markup(self) -> str:
-        """The figure, its picture inside."""
-        source = base64.b64encode(self.data).decode()
-        width = f' width="{self.width}"' if self.width else ""
-        return (
-            f'<figure><img src="data:image/png;base64,{source}"{width} '
-            f'alt="{escape(self.text or self.caption)}">'
-            f"<figcaption>{escape(self.caption)}</figcaption></figure>"
-        )
+    __slots__ = ()
 
 
-@dataclass(frozen=True)
-class Share:
-    """A number from 0 to 1 in a table, with a bar beside it."""
-
-    value: float
-
-    def markup(self) -> str:
-        """The bar and the number."""
-        text = f"{self.value:.4f}"
-        return f'<meter value="{self.value:.6f}" aria-label="{text}"></meter> {text}'
+Piece = str | Html
 
 
-Cell = str | int | Share
-"""What a table holds."""
+def page(title: str, *parts: Piece) -> str:
+    """A whole page; a browser that opens it asks nobody for anything."""
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    )
+    body = element("main", element("h1", title), *parts)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
 
 
-class Page:
-    """One page, filled from top to bottom. All text is escaped.
+def element(name: str, *children: Piece, **attributes: str | int | None) -> Html:
+    """One element; an attribute's ``_`` stands for ``-``, and ends what Python keeps for itself.
 
     Args:
-        title: of the page; its first heading too.
+        name: of the element.
+        children: texts, which are escaped, and pieces.
+        attributes: by name; ``None`` is left out.
+    """
+    told = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inner = joined(children)
+    return Html(f"<{name}{told}>{inner}</{name}>" if name != "img" else f"<img{told}>")
+
+
+def joined(pieces: Iterable[Piece]) -> Html:
+    """Several pieces as one."""
+    return Html("".join(p if isinstance(p, Html) else html.escape(p) for p in pieces))
+
+
+def section(title: str, *parts: Piece, note: str = "") -> Html:
+    """A part of a page under a heading, with what there is to know of it."""
+    about = [element("p", note, class_="note")] if note else []
+    return element("section", element("h2", title), *about, *parts)
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[Piece | float]], *, name: str, numbers: int = 0
+) -> Html:
+    """A table that scrolls by itself where it is wider than the page.
+
+    Args:
+        head: of the columns.
+        rows: their cells.
+        name: what it lists, for those who cannot see it.
+        numbers: the first column of numbers, which stand to the right; 0 if there is none.
     """
 
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._parts: list[str] = [f"<h1>{escape(title)}</h1>"]
+    def kind(column: int) -> str | None:
+        return "number" if numbers and column >= numbers else None
 
-    def heading(self, text: str, level: int = 2) -> None:
-        """A heading, 2 or 3."""
-        self._parts.append(f"<h{level}>{escape(text)}</h{level}>")
-
-    def text(self, text: str) -> None:
-        """A paragraph."""
-        self._parts.append(f"<p>{escape(text)}</p>")
-
-    def table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = ""
-    ) -> None:
-        """A table.
-
-        Args:
-            columns: their heads.
-            rows: a cell for each column.
-            caption: stands above it.
-        """
-        heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-        lines = ("".join(f"<td>{_cell(cell)}</td>" for cell in row) for row in rows)
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
-        above = f"<caption>{escape(caption)}</caption>" if caption else ""
-        self._parts.append(
-            f'<div class="wide" tabindex="0"><table>{above}<thead><tr>{heads}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>"
+    titles = [element("th", t, scope="col", class_=kind(n)) for n, t in enumerate(head)]
+    lines = [
+        element(
+            "tr",
+            *(
+                element("td", c if isinstance(c, str) else f"{c:g}", class_=kind(n))
+                for n, c in enumerate(row)
+            ),
         )
-
-    def pictures(self, *pictures: Picture) -> None:
-        """Pictures side by side, as far as there is room."""
-        figures = "".join(picture.markup() for picture in pictures)
-        self._parts.append(f'<div class="row">{figures}</div>')
-
-    def render(self) -> str:
-        """The whole file."""
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width">'
-            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-            "img-src data:; style-src 'unsafe-inline'\">"
-            f"<title>{escape(self._title)}</title><style>{_STYLE}</style></head>\n<body><main>\n"
-            + "\n".join(self._parts)
-            + "\n</main></body></html>\n"
-        )
+        for row in rows
+    ]
+    whole = element("table", element("thead", element("tr", *titles)), element("tbody", *lines))
+    return element("div", whole, class_="wide", role="region", aria_label=name, tabindex=0)
 
 
-def _cell(cell: Cell) -> str:
-    return cell.markup() if isinstance(cell, Share) else escape(str(cell))
+def picture(
+    data: bytes, text: str, *, caption: str = "", width: int | None = None, pixels: bool = False
+) -> Html:
+    """A PNG or JPEG inside of the page.
+
+    Args:
+        data: the file.
+        text: what it shows, for those who cannot see it.
+        caption: below it.
+        width: in pixels of the page; its own if absent.
+        pixels: whether its pixels are to be seen as squares, where it is drawn larger.
+    """
+    kind = "jpeg" if data.startswith(b"\xff\xd8") else "png"
+    image = element(
+        "img",
+        src=f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
+        alt=text,
+        width=width,
+        class_="pixels" if pixels else None,
+    )
+    told = [element("figcaption", caption)] if caption else []
+    return element("figure", image, *told)
+
+
+def side_by_side(*parts: Piece) -> Html:
+    """Pieces beside each other, as many as there is room for."""
+    return element("div", *parts, class_="side")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gsop.__main__ import main
 from gsop.gates import plates
-from gsop.html import Page, Picture, Share
+from gsop.reports import Page, Picture, Share
 from tests.support import ROOT
 
 SEVEN, THREE = ROOT / "examples/digits/7.png", ROOT / "examples/drawn/3.png"
@@ -94,7 +94,7 @@ def test_what_cannot_be_done_is_said(
 def test_text_in_a_page_is_text() -> None:
     page = Page("<b>&")
     page.text("<script>")
-    page.table(("<i>",), [("<td>",), (Share(0.25),)], "<u>")
+    page.table(("<i>",), [("<td>",), (Share(0.25),)], '"><u>')
     page.pictures(Picture(b"", '"><script>'))
     text = page.render()
     assert not {"script", "b", "i", "u"} & Seen(text).tags

@@ -18,9 +18,9 @@ from gsop.commands.shards import IDENTITY_FILE, read_parquet
 from gsop.errors import ConfigError, GSoPError
 from gsop.gates import plates
 from gsop.gates.groups import CLOSED, OPEN, Groups, strongest
-from gsop.html import Page, Picture, Share
 from gsop.images import decode
 from gsop.model.config import GateSpec
+from gsop.reports import Page, Picture, Share
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
@@ -287,7 +287,9 @@ def _report(settings: Settings, seen: Seen, other: Seen | None, scale: plates.Sc
         f"below {OPEN}. Separation is the share of a gate's variance that lies between the groups."
     )
     page.table(
-        ("group", "images"), ((groups.names[group], int(groups.counts[group])) for group in there)
+        ("group", "images"),
+        ((groups.names[group], int(groups.counts[group])) for group in there),
+        "the groups",
     )
     means, separation = _split(seen, groups.means), _split(seen, groups.separation)
     closed, opened = _split(seen, groups.never_open), _split(seen, groups.never_closed)
@@ -349,6 +351,7 @@ def _tell_groups(
             )
             for place in order[:LISTED]
         ),
+        f"the channels of {spec.name} that separate most",
     )
 
 
@@ -378,6 +381,7 @@ def _tell_difference(page: Page, seen: Seen, other: Seen, scale: plates.Scale) -
                 )
                 for place in strongest(apart, LISTED)
             ),
+            f"the greatest differences of {spec.name}",
         )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from gsop.gates import plates
-from gsop.html import Cell, Page, Picture, Share
 from gsop.inspection.views import WAYS, GateView, Inspection, Look, Switched
+from gsop.reports import Cell, Page, Picture, Share
 
 TOP_CLASSES = 5
 STRONGEST = 12
@@ -23,7 +23,7 @@ def report(inspection: Inspection) -> str:
     look = inspection.look
     page = Page(f"{inspection.source}, seen by {inspection.model}")
     page.pictures(Picture(plates.image_plate(look.pixels), "The image as the network sees it."))
-    page.table(("class", "probability"), _answer(look), "The answer.")
+    page.table(("class", "probability"), _answer(look), "the answer")
     page.heading("What other gates would answer")
     page.text(
         "Each line is a whole forward pass in which the gates of a stage are replaced, in float64. "
@@ -32,7 +32,11 @@ def report(inspection: Inspection) -> str:
         + (f" The other image is {inspection.other}." if inspection.other else "")
     )
     label = look.layout.labels[look.class_id]
-    page.table(("stage", "gates", "answer", f"probability of {label}", "change"), _lost(inspection))
+    page.table(
+        ("stage", "gates", "answer", f"probability of {label}", "change"),
+        _lost(inspection),
+        "answers with other gates",
+    )
     for switched in inspection.channels:
         _tell_channels(page, switched, label)
     page.heading("The gates, and what they are made of")
@@ -88,6 +92,7 @@ def _tell_channels(page: Page, switched: Switched, label: str) -> None:
             )
             for channel in switched.strongest(STRONGEST)
         ),
+        f"the strongest channels of {switched.spec.name}",
     )
 
 
