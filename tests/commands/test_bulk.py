@@ -116,7 +116,7 @@ def test_a_kill_costs_one_part(tiny_store: Path, images: Path, tmp_path: Path) -
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "app", ROOT)))}
     first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    eventually(lambda: (out / "part-00001.parquet").exists(), 120)
+    eventually(lambda: (out / "part-00001.parquet").exists(), 240)
     first.send_signal(signal.SIGKILL)
     first.wait()
     left = len(list(out.glob("part-*.parquet")))

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from gsop.arena.messages import address_prefix, connect
-from gsop.errors import DeadlineExceeded, GSoPError, NotReady, Overloaded
+from gsop.errors import DeadlineExceeded, NotReady, Overloaded
 from gsop.images import Pixels
 from gsop.inspection.inspector import Inspector
 from gsop.inspection.protocol import FORMS, HEADER, Frame, Question, ask
@@ -136,7 +136,7 @@ def test_while_it_is_at_work_others_are_turned_away(demanded: Demanded) -> None:
 def test_what_goes_wrong_is_said(demanded: Demanded) -> None:
     with pytest.raises(NotReady, match="not the one that serves"):
         demanded.ask(sha256="0" * 64)
-    with pytest.raises(GSoPError, match="missing"):
+    with pytest.raises(NotReady, match="cannot be read from the store"):
         demanded.ask(name="nobody")
     with pytest.raises(DeadlineExceeded, match="more with timeout_ms"):
         demanded.ask(seconds=0.001)

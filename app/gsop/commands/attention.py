@@ -218,10 +218,15 @@ def _split(seen: Seen, values: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     return {spec.name: part.reshape(*values.shape[:-1], spec.size) for spec, part in parts}
 
 
+def _say(console: Console, text: str) -> None:
+    """A line, as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def _print(seen: Seen, other: Seen | None) -> None:
     console = Console()
     groups = seen.groups
-    console.print(f"{seen.what}: {groups.images} images", highlight=False, markup=False)
+    _say(console, f"{seen.what}: {groups.images} images")
     table = Table("gate", "mean", "never open", "never closed", "separate most", box=None)
     mean, closed, opened = (
         _split(seen, v) for v in (groups.mean, groups.never_open, groups.never_closed)
@@ -253,7 +258,7 @@ def _print_difference(console: Console, seen: Seen, other: Seen) -> None:
             f"{theirs.mean():.3f}",
             ", ".join(f"{place} ({apart[place]:+.2f})" for place in strongest(apart, 5)),
         )
-    console.print(f"against {other.what}: {other.groups.images}", highlight=False, markup=False)
+    _say(console, f"against {other.what}: {other.groups.images} images")
     console.print(table)
 
 

@@ -22,7 +22,7 @@ import torch
 from pydantic import ValidationError
 
 from gsop.arena.messages import is_own
-from gsop.errors import GSoPError, NotReady
+from gsop.errors import GSoPError, NotReady, StoreError
 from gsop.images import Pixels
 from gsop.inspection.answer import write
 from gsop.inspection.inspector import Inspector
@@ -171,7 +171,13 @@ class _Desk:
         kept = self._inspector
         if kept is None or kept.manifest.sha256 != question.sha256:
             self._inspector = None  # before the next one takes memory
-            kept = Inspector.open(self._store / question.name / question.version)
+            try:
+                kept = Inspector.open(self._store / question.name / question.version)
+            except StoreError as error:  # names files of ours
+                log.error("an inspection cannot be made: %s", error)
+                raise NotReady(
+                    "the version cannot be read from the store; the service's log says why"
+                ) from error
         manifest = kept.manifest
         asked = (question.name, question.version, question.sha256)
         if (manifest.name, manifest.version, manifest.sha256) != asked:
