@@ -211,6 +211,11 @@ class Settings(BaseSettings):
     attention_records: int = Field(
         1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
     )
+    inspect: bool = Field(
+        True,
+        description="Whether `POST /inspect` takes answers apart, in a process that is there while "
+        "it is asked for.",
+    )
     drift_window: int = Field(
         1000,
         ge=0,

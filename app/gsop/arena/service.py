@@ -80,6 +80,7 @@ class ServicePlan(BaseModel):
         settings: the service's.
         routes: the calls that are counted by name.
         control: the address at which the supervisor takes orders.
+        inspector: the address of the process that takes answers apart.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,6 +88,7 @@ class ServicePlan(BaseModel):
     settings: Settings
     routes: tuple[str, ...] = ()
     control: str = ""
+    inspector: str = ""
 
 
 class ServiceMemory(Block[ServicePlan]):

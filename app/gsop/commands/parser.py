@@ -65,6 +65,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True)
     _add_serve(commands.add_parser("serve", help="run the HTTP service"))
     _add_predict(commands.add_parser("predict", help="classify files without a server"))
+    _add_inspect(commands.add_parser("inspect", help="look inside of a network, for one image"))
+    _add_attention(commands.add_parser("attention", help="compare the gates of many images"))
     _add_train(commands.add_parser("train", help="train a network on images"))
     _add_evaluate(commands.add_parser("evaluate", help="measure a stored model on images"))
     _add_publish(commands.add_parser("publish", help="put a finished run into the store"))
@@ -92,7 +94,80 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=5, help="predictions to list")
     parser.add_argument("--format", dest="form", choices=("jsonl", "csv"), default="jsonl")
     parser.add_argument("--output", type=Path, help="file to write; standard output if absent")
-    parser.add_argument("--attention", type=Path, help="npz file to write the gates to")
+    parser.add_argument(
+        "--attention",
+        type=Path,
+        metavar="FILE.npz|DIR",
+        help="an npz file to write the gates to; or a folder, which gets all answers as Parquet "
+        "files, part by part: the same command goes on with what is missing",
+    )
+    add_quiet(parser)
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="inspect:inspect")
+    add_settings(parser, "model_store", "torch_threads")
+    parser.description = (
+        "Take the gates of one answer apart: the covariance behind each, its spectrum, the reduced "
+        "features, the gate before and after its sigmoid; what the answer would be with other "
+        "gates; and the channels that matter most for it, found by closing each of them alone. "
+        "Computed in float64 on the CPU."
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the file")
+    parser.add_argument("--model", help="NAME or NAME/VERSION; the first of GSOP_MODELS if absent")
+    parser.add_argument(
+        "--other", type=Path, metavar="IMAGE", help="another image, whose gates are put in too"
+    )
+    parser.add_argument(
+        "--gates",
+        type=comma_separated,
+        metavar="NAME,...",
+        help="gates whose channels are closed one by one, as layer4.1.channel; all if absent",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("inspection.html"),
+        metavar="FILE",
+        help="a report (.html) or all numbers (.npz) (default: %(default)s)",
+    )
+    add_quiet(parser)
+
+
+def _add_attention(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="attention:attention")
+    add_settings(parser, "model_store", "device")
+    parser.description = (
+        "Compare the gates of groups of images: their means, the channels that separate the groups "
+        "most, and the gates that never open or close."
+    )
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="of images, or of answers that `gsop predict --attention DIR` wrote",
+    )
+    parser.add_argument(
+        "--by",
+        choices=("class", "folder"),
+        default="class",
+        help="what makes a group: the predicted class, or the folder that an image lies in "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="FOLDER|NAME[/VERSION]",
+        help="compare with another folder, or with another version's gates of the same images",
+    )
+    parser.add_argument("--model", help="NAME or NAME/VERSION; the first of GSOP_MODELS if absent")
+    parser.add_argument(
+        "--scale",
+        choices=("full", "half", "logit"),
+        default="full",
+        help="of the colours: 0 to 1; 0.4 to 0.6, which shows what lies near one half; or by "
+        "logits, which shows what lies near the ends (default: %(default)s)",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="HTML file for a report")
     add_quiet(parser)
 
 

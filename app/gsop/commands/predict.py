@@ -12,9 +12,10 @@ from typing import Any, Literal, TextIO
 import numpy as np
 import orjson
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from gsop.commands.local import Answered, answer_all, open_backend
+from gsop.commands.shards import Shards
 from gsop.errors import ConfigError
 from gsop.images import SUFFIXES
 from gsop.settings import Settings
@@ -47,7 +48,8 @@ def predict(
         top_k: predictions of a file to write.
         form: of what is written.
         output: file to write to; the standard output if absent.
-        attention: npz file to write the gates to.
+        attention: where to write the gates to: a file that ends in ``.npz``, or else a folder that
+            gets all of the answers, and of which this command goes on with what is missing.
         progress: whether to draw a progress bar.
 
     Raises:
@@ -58,6 +60,10 @@ def predict(
         _check_writable(attention)
     files = find_files(patterns)
     manifest = resolve(settings.model_store, model or settings.models[0])
+    if attention is not None and attention.suffix.lower() != ".npz":
+        if output is not None:
+            raise ConfigError(f"{attention} gets the predictions too: leave --output away")
+        return _fill(settings, files, manifest, attention, progress=progress)
     backend = open_backend(settings, manifest)
     answers = track(
         answer_all(backend, files, Path.read_bytes, max_pixels=settings.max_image_pixels),
@@ -77,6 +83,34 @@ def predict(
                 kept.append(answer)
     if attention is not None:
         _save_gates(attention, manifest, kept)
+    return 1 if failures else 0
+
+
+def _fill(
+    settings: Settings, files: Sequence[Path], manifest: Manifest, folder: Path, *, progress: bool
+) -> int:
+    """Answer the files whose answers a folder lacks, a part after the other."""
+    shards = Shards(folder, manifest, files, settings.precision)
+    parts = list(shards.missing())
+    left = sum(len(some) for _, some in parts)
+    if left < len(files):
+        print(f"{len(files) - left} of {len(files)} files are answered already", file=sys.stderr)
+    if not parts:
+        return 0
+    backend = open_backend(settings, manifest)
+    failures = 0
+    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        task = bar.add_task("predicting", total=left)
+        for number, some in parts:
+            answers: list[FileAnswer] = []
+            for answer in answer_all(
+                backend, some, Path.read_bytes, max_pixels=settings.max_image_pixels
+            ):
+                answers.append(answer)
+                failures += answer.error is not None
+                bar.advance(task)
+            shards.write(number, answers)
+    print(f"{left} files answered, {failures} failed; they are in {folder}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -25,6 +25,7 @@ _SUFFICES = {
     "predict": frozenset({KeyScope.PREDICT}),
     "preprocess": frozenset({KeyScope.PREDICT}),
     "attention": frozenset({KeyScope.ATTENTION}),
+    "inspect": frozenset({KeyScope.ATTENTION}),
     "models": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
     "descriptions": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
 }

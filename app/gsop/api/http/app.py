@@ -22,6 +22,7 @@ from gsop.api.http import (
     attention,
     drift,
     health,
+    inspect,
     models,
     pages,
     predict_documentation,
@@ -195,7 +196,8 @@ def _add_routes(app: FastAPI) -> None:
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
     for path in rest.INFER:
         app.router.routes.insert(1, PlainRoute(path, rest.Infer(), methods=["POST"]))
-    for module in (attention, models, versions, drift, health, status, preprocess, pages, rest):
+    own = (attention, models, versions, drift, health, status, preprocess, inspect, pages)
+    for module in (*own, rest):
         app.include_router(module.router)
 
 

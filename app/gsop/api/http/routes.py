@@ -22,6 +22,7 @@ READYZ = "/readyz"
 METRICS = "/metrics"
 STATUS = "/status"
 PREPROCESS = "/preprocess"
+INSPECT = "/inspect"
 
 V2 = "/v2"
 V2_LIVE = "/v2/health/live"
@@ -52,7 +53,7 @@ def grpc_route(call: str) -> str:
 ROUTES = (
     *(PREDICT, ATTENTION, ATTENTION_OF, MODELS, MODEL),
     *(LOAD, UNLOAD, TRAFFIC, PROMOTE, ROLLBACK, COMPARISON, DRIFT),
-    *(HEALTHZ, READYZ, METRICS, STATUS, PREPROCESS),
+    *(HEALTHZ, READYZ, METRICS, STATUS, PREPROCESS, INSPECT),
     *(V2, V2_LIVE, V2_READY, V2_ALL_STATISTICS, V2_INDEX, V2_LOAD, V2_UNLOAD),
     *(of + what for of in (V2_MODEL, V2_VERSION) for what in V2_OF_MODEL),
     *map(grpc_route, GRPC_CALLS),
