@@ -101,3 +101,16 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     assert Settings.load().cache_folder is None
+
+
+def test_an_address_in_place_of_the_store_is_a_remote_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GSOP_MODEL_STORE", "s3://bucket/models#sha256=00")
+    monkeypatch.setenv("GSOP_CACHE", str(tmp_path))
+    settings = Settings.load(follow=True)
+    assert settings.remote_store == "s3://bucket/models#sha256=00"
+    assert settings.model_store.parent == tmp_path / "models"
+    assert Settings.load(remote_store="gs://a", model_store="here").model_store == Path("here")
+    with pytest.raises(ConfigError, match="name the folder where its models are kept"):
+        Settings.load(cache="")

@@ -8,12 +8,12 @@ from typing import Self
 from gsop.serving.book import VersionBook
 from gsop.serving.control import ControlServer
 from gsop.serving.desired import Desired, DesiredFile
-from gsop.serving.follow import Follower, reconcile
+from gsop.serving.follow import Follower, Wish, reconcile
+from gsop.serving.source import NewestVersions, Source
 from gsop.serving.supervisor import Supervisor
 from gsop.serving.versions import Versions
 from gsop.serving.watch import Watch
 from gsop.settings import Settings
-from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
 
 log = logging.getLogger("gsop.supervisor")
@@ -31,7 +31,7 @@ class Operator:
         self._start = start
         present = supervisor.present.deployment.manifests
         book = VersionBook(supervisor.memory, supervisor.board, present, start.file)
-        self.versions = Versions(supervisor, book)
+        self.versions = Versions(supervisor, book, start.source)
         self._stack = ExitStack()
         self._ended = threading.Event()
 
@@ -58,8 +58,9 @@ class Operator:
             faults = reconcile(self.versions, self._start.desired, "the start")
         for fault in faults:
             log.error("not everything is as it was wanted: %s", fault)
-        if self._start.file is not None and self._supervisor.memory.settings.follow:
-            Follower(self.versions, self._start.file, self._ended.wait, is_done=not faults).start()
+        wish = self._start.followed
+        if wish is not None:
+            Follower(self.versions, wish, self._ended.wait, is_done=not faults).start()
 
 
 class Start:
@@ -70,7 +71,9 @@ class Start:
 
     Attributes:
         file: where what is wanted is kept, if it is.
-        desired: what it said.
+        followed: what says later what is wanted, if something does.
+        source: where versions come from.
+        desired: what the file said.
         manifests: of the versions to begin with, the default first.
 
     Raises:
@@ -79,6 +82,7 @@ class Start:
 
     def __init__(self, settings: Settings) -> None:
         self.file = DesiredFile(settings.state) if settings.state is not None else None
+        self.source = Source(settings)
         self.desired: Desired | None = self.file.read() if self.file is not None else None
         if self.desired is None:
             references = settings.models
@@ -86,5 +90,9 @@ class Start:
             models = self.desired.models
             references = tuple(f"{name}/{model.stable}" for name, model in models.items())
         self.manifests: list[Manifest] = [
-            resolve(settings.model_store, reference) for reference in references
+            self.source.resolve(reference) for reference in references
         ]
+        self.followed: Wish | None = self.file if settings.follow else None
+        mirror = self.source.mirror
+        if settings.follow and self.file is None and mirror is not None:
+            self.followed = NewestVersions(mirror, settings.models, settings.remote_seconds)
