@@ -162,6 +162,12 @@ class Settings(BaseSettings):
     load_seconds: float = Field(
         300, gt=0, description="How long a version may take to load while others serve."
     )
+    replica: str = Field(
+        "",
+        max_length=253,
+        description="Name of this instance among several, such as its pod's: ids of predictions "
+        "begin with six characters that are made of it. Empty: by chance at each start.",
+    )
     attention_records: int = Field(
         1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
     )
@@ -410,6 +416,11 @@ class Settings(BaseSettings):
     def devices(self) -> tuple[str, ...]:
         """One entry an engine."""
         return tuple(part.strip() for part in self.device.split(",") if part.strip())
+
+    @property
+    def replica_mark(self) -> str:
+        """What the ids of this instance's predictions begin with."""
+        return hashlib.sha256(self.replica.encode()).hexdigest()[:6]
 
     @property
     def cuda(self) -> CudaOptions:

@@ -154,7 +154,7 @@ class GateMemory:
             "callers": callers,
         }
         arrays: dict[str, npt.NDArray[Any]] = {
-            "ids": np.array([self._ids[place] for place in places.tolist()], "S24"),
+            "ids": np.array([self._ids[place] for place in places.tolist()], "S32"),
             "values": self._values[places],
             "times": self._times[places],
             "top_k": self._top_k[places],

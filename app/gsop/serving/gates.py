@@ -1,5 +1,6 @@
 """Questions about gates, put to all engines of all generations that can be asked."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,7 @@ from gsop.gates.queries import RECENT, Query, RecordQuery, StatisticsQuery
 from gsop.gates.statistics import GateStatistics
 from gsop.serving.engines import LoadedModel
 from gsop.serving.generation import Generation, Generations
+from gsop.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,7 @@ class GateQuestions:
                 if found := query.read(*reply):
                     index, record = found
                     return generation.engines.models[index], record
-        kept = self._generations.memory.settings.attention_records
-        raise UnknownPrediction(
-            f"no such prediction is kept: only the newest are ({kept} a version and engine), and "
-            "none survives its engine's death"
-        )
+        raise UnknownPrediction(_why_unknown(id_, self._generations.memory.settings))
 
     async def _ask_of(self, model: LoadedModel, query_of: Callable[[int], Query]) -> list[Reply]:
         """What all engines say of a version; ``query_of`` is given its index in a generation."""
@@ -127,3 +125,18 @@ class GateQuestions:
         if not found:
             raise NotReady("no engine is ready to be asked, or it is too busy")
         return found
+
+
+def _why_unknown(id_: str, settings: Settings) -> str:
+    """Why a prediction is not kept here, as far as its id tells."""
+    own, kept = settings.replica_mark, settings.attention_records
+    maker = re.match(r"([0-9a-f]{6})\.", id_)
+    if maker is not None and maker[1] != own:
+        return (
+            f"the prediction was made by another instance ({maker[1]}; this one is {own}), or "
+            "before this one was started again: only the instance that made it keeps it"
+        )
+    return (
+        f"no such prediction is kept: only the newest are ({kept} a version and engine), and none "
+        "survives its engine's death"
+    )

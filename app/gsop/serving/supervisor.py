@@ -93,6 +93,8 @@ class Supervisor:
     ) -> None:
         if lacking := check_cage(settings.cage):
             log.warning(lacking)
+        if not settings.replica:
+            settings = settings.model_copy(update={"replica": secrets.token_hex(8)})
         backend = module_of(settings.backend)
         self._folder = (
             tempfile.TemporaryDirectory(prefix="gsop-") if sys.platform != "linux" else None

@@ -292,6 +292,7 @@ class Health(BaseModel):
     """Whether the service is well."""
 
     status: Literal["alive", "ready"]
+    instance: str = Field(description="What the ids of its predictions begin with.")
     engines: list[EngineHealth]
 
 
