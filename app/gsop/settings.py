@@ -168,6 +168,16 @@ class Settings(BaseSettings):
         description="Name of this instance among several, such as its pod's: ids of predictions "
         "begin with six characters that are made of it. Empty: by chance at each start.",
     )
+    shared_url: str = Field(
+        "",
+        repr=False,
+        description="Address of a Redis or Valkey (`redis://`, `rediss://`, `unix://`; the extra "
+        "`shared`) by which instances find each other's predictions and add up their statistics. "
+        "None: each knows its own.",
+    )
+    shared_seconds: int = Field(
+        600, ge=5, description="How long predictions and statistics are kept there."
+    )
     attention_records: int = Field(
         1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
     )

@@ -9,6 +9,7 @@ from gsop.serving.book import VersionBook
 from gsop.serving.control import ControlServer
 from gsop.serving.desired import Desired, DesiredFile
 from gsop.serving.follow import Follower, Wish, reconcile
+from gsop.serving.sharing import Sharing
 from gsop.serving.source import NewestVersions, Source
 from gsop.serving.supervisor import Supervisor
 from gsop.serving.versions import Versions
@@ -37,7 +38,10 @@ class Operator:
 
     def __enter__(self) -> Self:
         address = self._supervisor.memory.plan.control
-        self._stack.enter_context(ControlServer(address, self.versions))
+        sharing = None
+        if self._start.shared.shared_url:
+            sharing = self._stack.enter_context(Sharing(self._supervisor, self._start.shared))
+        self._stack.enter_context(ControlServer(address, self.versions, sharing))
         threading.Thread(target=self._begin, name="operator", daemon=True).start()
         watch = Watch(self._supervisor, self.versions)
         threading.Thread(
@@ -73,6 +77,7 @@ class Start:
         file: where what is wanted is kept, if it is.
         followed: what says later what is wanted, if something does.
         source: where versions come from.
+        shared: the settings, with the shared store's address and its password.
         desired: what the file said.
         manifests: of the versions to begin with, the default first.
 
@@ -83,6 +88,7 @@ class Start:
     def __init__(self, settings: Settings) -> None:
         self.file = DesiredFile(settings.state) if settings.state is not None else None
         self.source = Source(settings)
+        self.shared = settings
         self.desired: Desired | None = self.file.read() if self.file is not None else None
         if self.desired is None:
             references = settings.models

@@ -166,6 +166,9 @@ class AttentionStatistics(BaseModel):
     model: ModelRef
     samples: int
     since: datetime
+    instances: int = Field(
+        description="Whose predictions are counted: more than one where instances share theirs."
+    )
     stages: list[GateSummary]
     recent: list[RecentPrediction]
 
