@@ -20,7 +20,9 @@ from typing import Any
 
 SOURCE = Path(__file__).parent.parent
 ROOT_PACKAGE = "gsop"
-EXTRAS = ("train", "torchvision", "export", "openvino", "heif", "frames", "otel")
+EXTRAS = (
+    *("train", "torchvision", "export", "openvino", "heif", "frames", "otel", "remote", "shared"),
+)
 """Those that users install; ``fuzz`` and ``dev`` are for who works on the project."""
 
 NVIDIA = "LicenseRef-NVIDIA-Proprietary"

@@ -122,3 +122,16 @@ def test_a_prefix_begins_with_a_slash_and_ends_without(path: str) -> None:
 def test_a_path_that_is_no_utf8_is_named() -> None:
     with pytest.raises(ConfigError, match=r"GSOP_MODEL_STORE: 'caf\\udce9' is no UTF-8"):
         Settings.load(model_store=os.fsdecode(b"caf\xe9"))
+
+
+def test_an_address_in_place_of_the_store_is_a_remote_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GSOP_MODEL_STORE", "s3://bucket/models#sha256=00")
+    monkeypatch.setenv("GSOP_CACHE", str(tmp_path))
+    settings = Settings.load(follow=True)
+    assert settings.remote_store == "s3://bucket/models#sha256=00"
+    assert settings.model_store.parent == tmp_path / "models"
+    assert Settings.load(remote_store="gs://a", model_store="here").model_store == Path("here")
+    with pytest.raises(ConfigError, match="name the folder where its models are kept"):
+        Settings.load(cache="")

@@ -34,6 +34,7 @@ The tree, with the HTTP status and code that each class answers with::
     │   └── NonFiniteOutput         500 non_finite_output
     └── SetupError                  500 internal             an operator's mistake
         ├── StoreError                                       a model version that cannot be served
+        │   └── StoreUnreachable                             for as long as that is so
         └── ConfigError                                      settings that cannot work
 
 The message of an error is written for whoever can mend it and names the remedy.
@@ -238,6 +239,10 @@ class SetupError(GSoPError):
 
 class StoreError(SetupError):
     """A model version is missing, incomplete or wrong; the message says what to do."""
+
+
+class StoreUnreachable(StoreError):
+    """The remote store does not answer, or not as a store does; it may later."""
 
 
 class ConfigError(SetupError):

@@ -6,12 +6,13 @@ the fields that say so means "choose for this machine".
 """
 
 import difflib
+import hashlib
 import ipaddress
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -189,7 +190,24 @@ class Settings(BaseSettings):
     model_store: Path = Field(
         default_factory=_find_store,
         description="Folder of the model versions. Where the working folder has no `model_store`, "
-        "the default is the store that ships with the package.",
+        "the default is the store that ships with the package. An address such as "
+        "`s3://BUCKET/PREFIX` is taken for `GSOP_REMOTE_STORE`.",
+    )
+    remote_store: str = Field(
+        "",
+        description="Address of a store elsewhere (`s3://`, `gs://`, `az://`, `https://`; the "
+        "extra `remote`). What is asked for is fetched from it into `GSOP_MODEL_STORE`, by default "
+        "a folder in `GSOP_CACHE`, verified, and served from there "
+        "([docs/stores.md](docs/stores.md)).",
+    )
+    remote_seconds: float = Field(
+        30, ge=1, description="How often a remote store is asked for new versions."
+    )
+    store_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes of fetched versions that are kept; those unused for longest make room. "
+        "0: as many as the disk holds.",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         ("digits",),
@@ -203,10 +221,28 @@ class Settings(BaseSettings):
         "service.",
     )
     follow: bool = Field(
-        False, description="Whether to bring the service to what `GSOP_STATE` says when it changes."
+        False,
+        description="Whether to bring the service to what `GSOP_STATE` says when it changes; "
+        "without that file, to the newest versions of a remote store.",
     )
     load_seconds: float = Field(
         300, gt=0, description="How long a version may take to load while others serve."
+    )
+    replica: str = Field(
+        "",
+        max_length=253,
+        description="Name of this instance among several, such as its pod's: ids of predictions "
+        "begin with six characters that are made of it. Empty: by chance at each start.",
+    )
+    shared_url: str = Field(
+        "",
+        repr=False,
+        description="Address of a Redis or Valkey (`redis://`, `rediss://`, `unix://`; the extra "
+        "`shared`) by which instances find each other's predictions and add up their statistics. "
+        "None: each knows its own.",
+    )
+    shared_seconds: int = Field(
+        600, ge=5, description="How long predictions and statistics are kept there."
     )
     attention_records: int = Field(
         1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
@@ -405,6 +441,25 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _place_remote(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """An address in place of the store's folder; and the folder of an address that has none."""
+        given = dict(values)
+        if "://" in str(given.get("model_store", "")):
+            given["remote_store"] = str(given.pop("model_store"))
+        if given.get("remote_store") and "model_store" not in given:
+            cache = _cache_folder(str(given.get("cache", "auto")))
+            if cache is None:
+                raise ValueError(
+                    "GSOP_REMOTE_STORE: name the folder where its models are kept with "
+                    "GSOP_MODEL_STORE, or GSOP_CACHE"
+                )
+            address = str(given["remote_store"]).partition("#")[0]
+            name = hashlib.sha256(address.encode()).hexdigest()[:16]
+            given["model_store"] = cache / "models" / name
+        return given
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for name in type(self).model_fields:
@@ -428,8 +483,11 @@ class Settings(BaseSettings):
             raise ValueError("GSOP_DRIFT_WINDOW: 100 images at least, or 0")
         if 0 < self.drift_learn < 500:
             raise ValueError("GSOP_DRIFT_LEARN: 500 images at least, or 0")
-        if self.follow and self.state is None:
-            raise ValueError("GSOP_FOLLOW without GSOP_STATE: name the file that is to be followed")
+        if self.follow and self.state is None and not self.remote_store:
+            raise ValueError(
+                "GSOP_FOLLOW without GSOP_STATE: name the file that is to be followed, or a remote "
+                "store"
+            )
         if self.tls_keyfile is not None and self.tls_certfile is None:
             raise ValueError("GSOP_TLS_KEYFILE without GSOP_TLS_CERTFILE: set both, or neither")
         if self.body_memory_bytes < self.max_body_bytes:
@@ -455,6 +513,11 @@ class Settings(BaseSettings):
         return tuple(part.strip() for part in self.device.split(",") if part.strip())
 
     @property
+    def replica_mark(self) -> str:
+        """What the ids of this instance's predictions begin with."""
+        return hashlib.sha256(self.replica.encode()).hexdigest()[:6]
+
+    @property
     def cuda(self) -> CudaOptions:
         """How CUDA devices compute."""
         return CudaOptions.parse(self.cuda_options)
@@ -476,16 +539,21 @@ class Settings(BaseSettings):
     @property
     def cache_folder(self) -> Path | None:
         """The folder that ``GSOP_CACHE`` means; ``None`` if nothing is to be kept."""
-        if self.cache != "auto":
-            return Path(self.cache) if self.cache else None
-        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        # A relative one is to be ignored, says the XDG Base Directory Specification.
-        if base.is_absolute():
-            return base / "gsop"
-        try:
-            return Path.home() / ".cache" / "gsop"
-        except RuntimeError:  # a user without a home
-            return None
+        return _cache_folder(self.cache)
+
+
+def _cache_folder(cache: str) -> Path | None:
+    """The folder that ``GSOP_CACHE`` means."""
+    if cache != "auto":
+        return Path(cache) if cache else None
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # A relative one is to be ignored, says the XDG Base Directory Specification.
+    if base.is_absolute():
+        return base / "gsop"
+    try:
+        return Path.home() / ".cache" / "gsop"
+    except RuntimeError:  # a user without a home
+        return None
 
 
 def _check_proxies(names: Sequence[str]) -> None:

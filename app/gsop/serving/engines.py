@@ -123,6 +123,7 @@ class Engines:
         ]
         self._by_version = {(m.manifest.name, m.manifest.version): m for m in self.models}
         self._service = service
+        self._mark = deployment.settings.replica_mark
         self._meter = meter
         self._generation = deployment.generation
         self._slots = FrontSlots(arena)
@@ -246,7 +247,7 @@ class Engines:
         now = time.monotonic_ns()
         if deadline <= now:
             raise DeadlineExceeded("the deadline passed before the image was submitted")
-        id_ = secrets.token_urlsafe(15)
+        id_ = f"{self._mark}.{secrets.token_urlsafe(15)}"
         ticket = self._slots.submit(
             slot.number, id=id_, top_k=top_k, deadline=deadline, submitted=now, kept=kept
         )

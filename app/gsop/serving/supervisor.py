@@ -63,6 +63,9 @@ INSPECTOR_SECONDS = 60.0
 _SECRET = re.compile("SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_", re.IGNORECASE)
 """What is in the names of variables that hold one, such as AWS_SECRET_ACCESS_KEY."""
 
+SHARED = "shared"
+"""In place of the shared store's address, for processes that are not to know it."""
+
 ARENA = b"arena"
 """Message through a front's lifeline: with it comes the next generation's arena."""
 
@@ -98,6 +101,10 @@ class Supervisor:
     ) -> None:
         if lacking := check_cage(settings.cage):
             log.warning(lacking)
+        if not settings.replica:
+            settings = settings.model_copy(update={"replica": secrets.token_hex(8)})
+        if settings.shared_url:  # fronts need no password to know that there is one
+            settings = settings.model_copy(update={"shared_url": SHARED})
         backend = module_of(settings.backend)
         self._folder = (
             tempfile.TemporaryDirectory(prefix="gsop-") if sys.platform != "linux" else None

@@ -209,3 +209,15 @@ def test_ids_are_long_and_never_repeat(digits_server: Server) -> None:
     ids = {digits_server.predict(SEVEN.read_bytes())["id"] for _ in range(20)}
     assert len(ids) == 20
     assert min(map(len, ids)) >= 20
+    instance = digits_server.http.get("/readyz").json()["instance"]
+    assert {id_.partition(".")[0] for id_ in ids} == {instance}
+
+
+def test_an_id_of_another_instance_says_so(digits_server: Server) -> None:
+    made = digits_server.predict(SEVEN.read_bytes())["id"]
+    http = digits_server.http
+    other = http.get(f"/attention/{'0' * 6}.{made.partition('.')[2]}")
+    assert (other.status_code, other.json()["code"]) == (404, "unknown_prediction")
+    assert "made by another instance (000000; this one is " in other.json()["detail"]
+    displaced = http.get(f"/attention/{made[:-1]}").json()["detail"]
+    assert "only the newest are (1024 a version" in displaced

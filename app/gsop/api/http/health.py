@@ -31,7 +31,7 @@ async def healthz(service: ServiceDep) -> Response | Health:
     if fault is not None:
         engines = [engine.model_dump() for engine in _engines(service)]
         return problem_response(NotReady(fault), engines=engines)
-    return Health(status="alive", engines=_engines(service))
+    return Health(status="alive", instance=service.settings.replica_mark, engines=_engines(service))
 
 
 @router.get(
@@ -41,7 +41,7 @@ async def readyz(service: ServiceDep) -> Response | Health:
     """Whether to send requests: a model is loaded and warm, an engine answers, nobody drains."""
     engines, error = _engines(service), unreadiness(service)
     if error is None:
-        return Health(status="ready", engines=engines)
+        return Health(status="ready", instance=service.settings.replica_mark, engines=engines)
     return problem_response(error, engines=[engine.model_dump() for engine in engines])
 
 

@@ -72,6 +72,7 @@ def statistics(model: LoadedModel, seen: Statistics, stage: str | None) -> dict[
         "model": model_ref(model),
         "samples": seen.gates.samples,
         "since": moment(seen.since),
+        "instances": seen.instances,
         "stages": [
             header(spec) | {name: parts.get(name, {}).get(spec.name) for name in SUMMARY}
             for spec in layout.gates

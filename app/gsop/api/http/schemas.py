@@ -170,6 +170,9 @@ class AttentionStatistics(BaseModel):
     model: ModelRef
     samples: int
     since: datetime
+    instances: int = Field(
+        description="Whose predictions are counted: more than one where instances share theirs."
+    )
     stages: list[GateSummary]
     recent: list[RecentPrediction]
 
@@ -301,6 +304,7 @@ class Health(BaseModel):
     """Whether the service is well."""
 
     status: Literal["alive", "ready"]
+    instance: str = Field(description="What the ids of its predictions begin with.")
     engines: list[EngineHealth]
 
 
