@@ -32,9 +32,9 @@ from benchmarks.summary import markdown
 from gsop.backends.answering import Answering
 from gsop.backends.base import Backend, Place
 from gsop.backends.openvino import OpenVINOBackend
+from gsop.cpus import cpu_count
 from gsop.images import decode
 from gsop.processes.memory import keep_freed_memory
-from gsop.settings import cpu_count
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest, read_manifest
 from gsop.train.data.dataset import Sample

@@ -20,6 +20,7 @@ QUICK = (
     *("backends/test_registry.py", "processes/test_child.py", "serving/test_classify.py"),
     *("serving/test_traffic.py", "serving/test_judge.py", "serving/test_desired.py"),
     "serving/test_follow.py",
+    *("api/oip/test_body.py", "api/oip/test_outputs.py"),
     *("api/http/test_bodies.py", "api/http/test_negotiation.py", "api/http/test_watch.py"),
 )
 """Tests of what is pure: they import no torch, and take seconds together (``make quick``)."""
@@ -71,7 +72,7 @@ class Teller:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell failures at once; mark what processes of this run are known by."""
     config.pluginmanager.register(Teller(config))
-    os.environ[RUN] = str(os.getpid())
+    os.environ.update([RUN.split("=")])
 
 
 BURIAL_SECONDS = 30.0

@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -227,12 +228,33 @@ def bombs(side: int = 40_000) -> dict[str, bytes]:
             struct.pack("<HHII", 256, 4, 1, side) + struct.pack("<HHII", 257, 4, 1, side),
         ),
         "GIF": bytes(gif),
+        "AVIF": _of_size(encode(tiny, "AVIF"), side),
+        "HEIC": _of_size(heic("square"), side),
     }
+
+
+def _of_size(data: bytes, side: int) -> bytes:
+    """An image in ISO's container that announces ``side`` × ``side``."""
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", side, side) + data[at + 8 :]
+
+
+HEIC_FILES = Path(__file__).parent / "images" / "files"
+"""Kept, because what reads HEIC here does not write it: ``make.py`` says how they were made."""
+
+
+def heic(name: str) -> bytes:
+    """A HEIC file."""
+    return (HEIC_FILES / f"{name}.heic").read_bytes()
 
 
 def not_images() -> dict[str, bytes]:
     """Bodies that are no image, or no whole one, by what is wrong with them."""
-    whole = {name: encode(picture(64, 48), name) for name in ("JPEG", "PNG", "WEBP", "BMP", "GIF")}
+    whole = {
+        name: encode(picture(64, 48), name)
+        for name in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
+    }
+    whole["HEIC"] = heic("turned-1")
     whole["TIFF"] = encode(picture(64, 48), "TIFF", compression="tiff_lzw")
     truncated = {f"truncated {name}": data[: len(data) // 2] for name, data in whole.items()}
     magic_only = {f"only the magic number of {name}": data[:12] for name, data in whole.items()}
@@ -246,7 +268,8 @@ def not_images() -> dict[str, bytes]:
         "random bytes": np.random.default_rng(0).bytes(4096),
         "random bytes after a JPEG's magic number": b"\xff\xd8\xff"
         + np.random.default_rng(1).bytes(999),
-        "AVIF": b"\0\0\0\x1cftypavif" + bytes(100),
+        "only the brands of an AVIF": b"\0\0\0\x1cftypavif" + bytes(100),
+        "only the brands of a HEIC": b"\0\0\0\x1cftypheic" + bytes(100),
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         "ICO": b"\0\0\1\0\1\0\x10\x10\0\0\1\0\x18\0" + bytes(100),
         "PPM": b"P6 1 1 255 abc",

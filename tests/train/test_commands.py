@@ -73,6 +73,8 @@ def test_three_commands_from_images_to_answers(
     assert main([*evaluate, "--data", str(images), "--output", "report"]) == 0
     out = capsys.readouterr().out
     assert "24 images of" in out
+    assert "100.00% (86.2% to 100.0%)" in out
+    assert "pairs that look alike" in out
     assert "held out of its training" in out
     assert "100.00%" in out
     with Path("report/confusion.csv").open(encoding="utf-8") as stream:
@@ -84,7 +86,22 @@ def test_three_commands_from_images_to_answers(
     with Image.open("report/confusion.png") as picture:
         assert picture.width > 300
     report = json.loads(Path("report/report.json").read_text())
-    assert report["per_class"]["dark"] == {"samples": 12, "correct": 12, "top1": 1.0}
+    dark = report["per_class"]["dark"]
+    assert (dark["samples"], dark["correct"], dark["top1"]) == (12, 12, 1.0)
+    assert report["model"]["sha256"] == manifest["sha256"]
+    assert report["made"]["device"] == "cpu"
+    assert report["leaks"] == []
+    assert len(Path("report/images.csv").read_text().splitlines()) == 25
+    page = Path("report/report.html").read_text(encoding="utf-8")
+    assert "toy: what its answers are worth" in page
+    assert "No image of the evaluation looks like one that the model was trained on." in page
+
+    arguments = ["--data", str(images), "--part", "training", "--against", "toy/1"]
+    assert main([*evaluate, *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "96 images of the training" in out
+    assert "+0.00%" in out
+    assert "p = 1: no more than chance may make" in out
 
     with Server(tmp_path / "model_store", models="toy") as server:
         server.wait_ready()

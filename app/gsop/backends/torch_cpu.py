@@ -8,9 +8,9 @@ from torch import Tensor
 
 from gsop.backends.packing import can_pack, pack_convolutions
 from gsop.backends.torch_device import Staged, TorchBackend
+from gsop.cpus import cpu_count
 from gsop.model.resnet import GSoPResNet
 from gsop.processes.memory import keep_freed_memory
-from gsop.settings import cpu_count
 
 LONG_SECONDS = 0.03
 """An image that takes so long gains little from being computed with others."""

@@ -58,7 +58,7 @@ def resolve(reference: str, data: Path | None, assignments: Sequence[str]) -> Re
         ConfigError: if they make no recipe.
     """
     if data is not None:
-        assignments = [f"data.path={json.dumps(str(data))}", *assignments]
+        assignments = [f"data.path={json.dumps(str(data.absolute()))}", *assignments]
     return override(find_recipe(reference), assignments)
 
 

@@ -54,19 +54,14 @@ class Log:
         self.console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=8),  # all of it has to fit into 80 columns
             MofNCompleteColumn(),
-            TextColumn(
-                "{task.fields[rate]:.0f} images/s, loss {task.fields[loss]:.3f}, "
-                "{task.fields[waiting]:.0%} waiting for data, left"
-            ),
+            TextColumn("{task.fields[told]}left"),
             TimeRemainingColumn(),
             console=self.console,
             disable=not progress or folder is None,
         )
-        self._task = self._bar.add_task(
-            title, total=total, completed=step, rate=0.0, loss=float("nan"), waiting=0.0
-        )
+        self._task = self._bar.add_task(title, total=total, completed=step, told="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -100,9 +95,7 @@ class Log:
         self._bar.update(
             self._task,
             completed=row["step"],
-            rate=row["images_per_second"],
-            loss=row["loss"],
-            waiting=row["waiting"],
+            told=_told(row),
         )
         try:
             with self._file.open("a", encoding="utf-8", newline="") as stream:
@@ -113,6 +106,11 @@ class Log:
                     self._board.add_scalar(group + column, value, row["step"])
         except OSError as error:
             self.say(f"a row of the log was not written ({error}): make room")
+
+
+def _told(row: Mapping[str, float | int | None]) -> str:
+    rate, loss, waiting = (row[name] or 0 for name in ("images_per_second", "loss", "waiting"))
+    return f"{rate:.0f} images/s, loss {loss:.3f}, {waiting:.0%} waiting, "
 
 
 def _open_board(folder: Path, step: int) -> Any:

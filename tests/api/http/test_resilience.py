@@ -221,7 +221,7 @@ def test_a_client_that_leaves_frees_its_slot(server: Server) -> None:
     with engine_stopped(server):
         with socket.create_connection((host, int(port))) as connection:
             head = (
-                "POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+                "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
                 f"Content-Length: {len(IMAGES[0])}\r\n\r\n"
             )
             connection.sendall(head.encode() + IMAGES[0])

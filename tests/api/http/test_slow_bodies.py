@@ -24,7 +24,7 @@ def server(tiny_store: Path) -> Iterator[Server]:
         models="tiny",
         body_seconds=BODY_SECONDS,
         max_body_bytes=100_000,
-        body_memory_bytes=250_000,
+        body_memory_bytes=500_000,
     ) as server:
         yield server.wait_ready()
 
@@ -34,7 +34,7 @@ def begin(server: Server, announced: int, sent: bytes) -> socket.socket:
     address = urlsplit(server.url)
     connection = socket.create_connection((address.hostname, address.port or 80), timeout=30)
     head = (
-        "POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
         f"Content-Length: {announced}\r\n\r\n"
     )
     connection.sendall(head.encode() + sent)
@@ -59,11 +59,11 @@ def test_a_body_too_large_is_not_read_to_its_end(server: Server) -> None:
 
 
 def test_bodies_in_memory_are_bounded_and_the_bound_frees_itself(server: Server) -> None:
-    # Each holds nearly 100 kB of the 250 kB: the third does not fit.
+    # Each holds nearly 100 kB; a client may hold half of the 500 kB, so its third does not fit.
     held = [begin(server, 100_000, b"x" * 90_000) for _ in range(3)]
     assert server.predict(GOOD)["predictions"]  # a small one still fits
     answers = sorted(answer_of(connection) for connection in held)
-    assert answers == [(408, "body_timeout"), (408, "body_timeout"), (429, "overloaded")]
+    assert answers == [(408, "body_timeout"), (408, "body_timeout"), (429, "client_overloaded")]
     # All given back: a large body fits again.
     large = GOOD + b"\0" * 90_000
     eventually(lambda: server.predict(large)["predictions"])
