@@ -13,11 +13,13 @@ from torch import nn
 from gsop.model.resnet import GSoPResNet
 from gsop.train import loop
 from gsop.train.evaluate import Score
+from gsop.train.log import Log
 from gsop.train.loop import Stopped, train
 from gsop.train.mixing import mixed
 from gsop.train.optimizer import freeze, make_optimizer, set_learning_rate
 from gsop.train.recipe import MixSpec, OptimizerSpec, Recipe, Schedule
 from gsop.train.run import Run
+from gsop.train.step import take_step
 from gsop.train.watch import Totals
 from tests.support import TINY
 
@@ -79,17 +81,17 @@ def test_what_was_stopped_remembers_the_best(
 ) -> None:
     patient = changed(short, schedule=Schedule(steps=12, warmup=1, validate_every=2, patience=2))
     losses(monkeypatch, 0.5, 0.6)
-    advance = loop.Log.advance
+    advance = Log.advance
 
-    def stop_after_three(log: loop.Log, step: int) -> None:
+    def stop_after_three(log: Log, step: int) -> None:
         advance(log, step)
         if step == 3:
             signal_self()
 
-    monkeypatch.setattr(loop.Log, "advance", stop_after_three)
+    monkeypatch.setattr(Log, "advance", stop_after_three)
     with pytest.raises(Stopped):
         train(patient, tmp_path / "run", device="cpu", progress=False)
-    monkeypatch.setattr(loop.Log, "advance", advance)
+    monkeypatch.setattr(Log, "advance", advance)
     losses(monkeypatch, 0.6, 0.7)
     result = train(patient, tmp_path / "run", resume=True, device="cpu", progress=False)
     assert (result.steps, result.best_step, result.best_loss) == (6, 2, 0.5)
@@ -110,17 +112,17 @@ def test_what_was_stopped_ends_in_the_same_weights_with_every_option(
         optimizer=OptimizerSpec(learning_rate=5e-3, stage_decay=0.7, frozen=("stem", "layer1")),
     )
     train(everything, tmp_path / "whole", device="cpu", progress=False)
-    advance = loop.Log.advance
+    advance = Log.advance
 
-    def stop_after_five(log: loop.Log, step: int) -> None:
+    def stop_after_five(log: Log, step: int) -> None:
         advance(log, step)
         if step == 5:
             signal_self()
 
-    monkeypatch.setattr(loop.Log, "advance", stop_after_five)
+    monkeypatch.setattr(Log, "advance", stop_after_five)
     with pytest.raises(Stopped):
         train(everything, tmp_path / "parts", device="cpu", progress=False)
-    monkeypatch.setattr(loop.Log, "advance", advance)
+    monkeypatch.setattr(Log, "advance", advance)
     train(everything, tmp_path / "parts", resume=True, device="cpu", progress=False)
     for name in ("model.safetensors", "best.safetensors"):
         whole, parts = ((tmp_path / run / name).read_bytes() for run in ("whole", "parts"))
@@ -194,7 +196,6 @@ def test_the_first_images_are_shown_before_the_first_step(
     short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    take_step = loop.take_step
 
     def noted(*arguments: object) -> object:
         seen.append((tmp_path / "run" / "preview.png").exists())

@@ -19,9 +19,10 @@ from rich.table import Table
 import gsop
 from gsop.backends.base import Backend
 from gsop.commands.local import answer_all, open_backend
+from gsop.cpus import cpu_count
 from gsop.errors import ConfigError, RequestError
 from gsop.images import InputSpec, Pixels, decode
-from gsop.settings import Settings, cpu_count
+from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
 from gsop.train.data.dataset import Sample

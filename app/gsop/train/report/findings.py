@@ -92,7 +92,7 @@ class Findings:
     @cached_property
     def worst(self) -> list[int]:
         """Numbers of the images, those with the largest loss first."""
-        return np.argsort(-self.answers.loss, kind="stable").tolist()
+        return [int(number) for number in np.argsort(-self.answers.loss, kind="stable")]
 
     @cached_property
     def duplicates(self) -> list[Twins]:

@@ -126,7 +126,9 @@ class Paired:
     def p_value(self) -> float:
         """How often chance alone makes them differ so much: McNemar's test, the exact form."""
         apart, fewer = self.first + self.second, min(self.first, self.second)
-        return min(1.0, 2 * sum(comb(apart, n) for n in range(fewer + 1)) / 2**apart)
+        as_few: int = sum(comb(apart, n) for n in range(fewer + 1))
+        share: float = 2 * as_few / (1 << apart)
+        return min(1.0, share)
 
     @property
     def is_more_than_chance(self) -> bool:
