@@ -99,7 +99,7 @@ def test_prometheus_can_answer_them(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("amtool") is None, reason="needs amtool (prometheus-alertmanager)")
 def test_alertmanager_takes_its_file() -> None:
-    command = ["amtool", "check-config", ROOT / "deploy/prometheus/alertmanager.yml"]
+    command = ["amtool", "check-config", str(ROOT / "deploy/prometheus/alertmanager.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

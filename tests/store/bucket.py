@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -34,7 +34,7 @@ class Bucket(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.torn = self.failing = 0
         self.slow = 0.0
-        self.on_get = lambda path: None
+        self.on_get: Callable[[str], None] = lambda path: None
 
     @property
     def endpoint(self) -> str:

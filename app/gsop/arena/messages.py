@@ -168,6 +168,6 @@ def _exchange(address: str, message: bytes, seconds: float) -> bytes:
         connection.sendall(message)
         decoder = Decoder()
         while data := connection.recv(1 << 20):
-            for message in decoder.feed(data):
-                return message.payload
+            for reply in decoder.feed(data):
+                return reply.payload
     raise ConnectionResetError(f"the engine at {address!r} has ended")

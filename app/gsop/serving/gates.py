@@ -132,12 +132,7 @@ class GateQuestions:
         settings = memory.settings
         if not settings.shared_url:
             raise UnknownPrediction(_why_unknown(id_, settings))
-        keys = ["", *(key.sha256[:16] for key in settings.api_keys)]
-        found = Found(
-            **await send_order(
-                memory.plan.control, Find(id=id_, owner=None if caller is None else keys[caller])
-            )
-        )
+        found = Found(**await send_order(memory.plan.control, Find(id=id_, caller=caller)))
         if not found.reached:
             raise UnknownPrediction(
                 "the prediction is not this instance's, and what instances share is away: try "

@@ -69,6 +69,7 @@ class Keeper:
     def __init__(self, writer: Writer, keys: Sequence[ApiKey]) -> None:
         self._writer = writer
         self._numbers: dict[str, int] = {}
+        self._digests: tuple[str, ...] = ("",)
         self._keys: tuple[ApiKey, ...] = ()
         self.keep(keys)
 
@@ -86,12 +87,17 @@ class Keeper:
             )
         for key in keys:
             self._numbers.setdefault(key.sha256, len(self._numbers) + 1)
+        self._digests = ("", *self._numbers)
         known = tuple(Known(number=self._numbers[key.sha256], key=key) for key in keys)
         self._writer.write(Keyring(known=known).model_dump_json().encode())
         before, now = {k.name for k in self._keys}, {k.name for k in keys}
         if self._keys and keys != self._keys:
             log.info("API keys: added %s, withdrawn %s", sorted(now - before), sorted(before - now))
         self._keys = tuple(keys)
+
+    def digest(self, number: int) -> str:
+        """Of a caller's key, the same in all instances; empty for 0, where there are no keys."""
+        return self._digests[number]
 
 
 def follow_keys(keeper: Keeper, path: Path, is_stopping: Callable[[float], bool]) -> None:

@@ -39,8 +39,9 @@ log = logging.getLogger("gsop.supervisor")
 LOOK_SECONDS = 1.0
 """How often engines are asked for what is new."""
 
-MOST_RECORDS = 500
-"""Of a version, an engine and a look. Of more the newest: nobody waits for the store."""
+MOST_RECORDS, MOST_BYTES = 500, 1 << 22
+"""Of a version, an engine and a look; the bytes as engines tell them, eight a value. Of more the
+newest: nobody waits for the store."""
 
 ENGINE_SECONDS = 2.0
 STORE_SECONDS = 1.0
@@ -57,11 +58,11 @@ class Find(BaseModel):
 
     do: Literal["find"] = "find"
     id: str
-    owner: str | None = None
+    caller: int | None = None
 
     def obey(self, sharing: "Sharing") -> BaseModel:
         """Have it found."""
-        return sharing.find(self.id, self.owner)
+        return sharing.find(self.id, self.caller)
 
 
 class Others(BaseModel):
@@ -154,7 +155,6 @@ class Sharing:
     def __init__(self, supervisor: "Supervisor", settings: Settings) -> None:
         self._supervisor = supervisor
         self._mark = settings.replica_mark
-        self._owners = ["", *(key.sha256[:16] for key in settings.api_keys)]
         self._seconds = settings.shared_seconds
         self._store = _connected(settings.shared_url)
         self._after: dict[tuple[str, int], int] = {}
@@ -173,8 +173,8 @@ class Sharing:
 
     # ── what fronts ask ──────────────────────────────────────────────────────────────────────────
 
-    def find(self, id_: str, owner: str | None) -> Found:
-        """A prediction of another instance; ``owner``'s only, if one is given."""
+    def find(self, id_: str, caller: int | None) -> Found:
+        """A prediction of another instance; that caller's only, if one is given."""
         if not self._reached:
             return Found(reached=False)
         try:
@@ -186,9 +186,9 @@ class Sharing:
             return Found()
         head, _, values = data.partition(b"\n")
         meta = orjson.loads(head)
-        if owner is not None and meta.pop("owner", "") != owner:
+        owner = meta.pop("owner")
+        if caller is not None and owner != self._supervisor.keeper.digest(caller):
             return Found()
-        meta.pop("owner", None)
         return Found(values=base64.b64encode(values).decode(), **meta)
 
     def others(self, version: str) -> OthersSeen:
@@ -236,21 +236,22 @@ class Sharing:
     def _share_records(
         self, address: str, index: int, manifest: Manifest, key: tuple[str, int]
     ) -> None:
-        query = NewestQuery(index, self._after.get(key, 0), MOST_RECORDS)
-        records, self._after[key] = query.read(*_asked(address, query), manifest.answer.width)
-        if not records:
-            return
+        width = manifest.answer.width
+        most = max(1, min(MOST_RECORDS, MOST_BYTES // (8 * width)))
+        query = NewestQuery(index, self._after.get(key, 0), most)
+        records, after = query.read(*_asked(address, query), width)
         pipe = self._store.pipeline(transaction=False)
         for record, caller in records:
             meta = {
                 "version": key[0],
                 "time": record.time,
                 "top_k": record.top_k,
-                "owner": self._owners[caller] if caller < len(self._owners) else "?",
+                "owner": self._supervisor.keeper.digest(caller),
             }
             data = orjson.dumps(meta) + b"\n" + record.values.astype(np.float32).tobytes()
             pipe.set(f"gsop:record:{record.id}", data, ex=self._seconds)
         pipe.execute()
+        self._after[key] = after  # what the store did not take is offered again
 
     def _exchange(self, version: str, told: _Told) -> None:
         """Tell what this instance has counted, and hear what others have."""

@@ -173,7 +173,7 @@ class Mirror:
         reference = f"{name}/{version}"
         log.info("fetching %s from %s: %.1f MB", reference, self.remote.where, entry.size / 1e6)
         began = time.monotonic()
-        parts = {}
+        parts: dict[str, Path] = {}
         try:
             for file, stored in entry.files.items():
                 part = self._part(key, stored)

@@ -189,7 +189,7 @@ def test_a_bucket_has_an_example(server: Server) -> None:
     text = server.http.get("/metrics", headers=accept).text
     examples = {
         sample.exemplar.labels["trace_id"]: (sample, sample.exemplar.value)
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.exemplar is not None
     }

@@ -99,23 +99,20 @@ def _histogram(
         told = _labels(family, labels, places)
         if told is None or (not _is_small(family) and not counts[-1]):
             continue
-        metric.add_metric(
-            told,
-            [
-                (bound, float(count), _exemplar(kept.get((labels[0], number))))
-                for number, (bound, count) in enumerate(zip(bounds, counts, strict=True))
-            ]
-            if kept
-            else [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)],
-            float(summed[start + len(bounds)]),
-        )
+        buckets = [
+            _bucket(bound, float(count), kept.get((labels[0], number)) if kept else None)
+            for number, (bound, count) in enumerate(zip(bounds, counts, strict=True))
+        ]
+        metric.add_metric(told, buckets, float(summed[start + len(bounds)]))
     return metric
 
 
-def _exemplar(example: Example | None) -> Exemplar | None:
+def _bucket(
+    bound: str, count: float, example: Example | None
+) -> tuple[str, float] | tuple[str, float, Exemplar]:
     if example is None:
-        return None
-    return Exemplar({"trace_id": example.trace}, example.seconds, example.time)
+        return bound, count
+    return bound, count, Exemplar({"trace_id": example.trace}, example.seconds, example.time)
 
 
 def _is_small(family: Family) -> bool:
