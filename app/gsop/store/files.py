@@ -14,9 +14,12 @@ def read_regular(path: Path, most: int) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor has no path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError("it is no ordinary file")
-        data = file.read(most + 1)
+        data = file.read(min(status.st_size, most) + 1)  # takes the memory before it reads
+        if status.st_size < len(data) <= most:  # it has grown since
+            data += file.read(most + 1 - len(data))
     if len(data) > most:
         raise OSError(f"it has more than {most} bytes")
     return data
