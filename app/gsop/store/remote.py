@@ -227,7 +227,7 @@ def _open(address: str, *, is_pinned: bool) -> "ObjectStore":
     seconds = timedelta(seconds=REQUEST_SECONDS)
     options: dict[str, Any] = {
         "client_options": {"timeout": seconds, "connect_timeout": timedelta(seconds=5)},
-        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=20)},
+        "retry_config": {"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
     }
     try:
         if parts.scheme in ("http", "https"):
