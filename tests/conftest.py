@@ -104,13 +104,24 @@ def _has_gpu() -> bool:
 
 
 @pytest.fixture(scope="session")
-def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a small random model, ``tiny/1``."""
+def whole_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """:func:`tiny_store` for all modules."""
     from tests.stores import publish_tiny  # with torch, which quick tests do without
 
     store = tmp_path_factory.mktemp("store")
     publish_tiny(store)
     return store
+
+
+@pytest.fixture(scope="module")
+def tiny_store(whole_store: Path) -> Iterator[Path]:
+    """A store with a small random model, ``tiny/1``, which tests leave as it was.
+
+    Another version in it would be what all tests behind them serve.
+    """
+    before = sorted(whole_store.rglob("*"))
+    yield whole_store
+    assert sorted(whole_store.rglob("*")) == before, "who publishes needs a store of its own"
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,9 @@ def main() -> int:
     if unknown := set(chosen) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
     broken = False
-    with tempfile.TemporaryDirectory() as folder:
-        publish_tiny(Path(folder))
-        for name in chosen:
+    for name in chosen:
+        with tempfile.TemporaryDirectory() as folder:  # its own: some publish what cannot serve
+            publish_tiny(Path(folder))
             if name == "soak":
                 report = soak(Path(folder), options.seconds, options.requests)
             else:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.failures import SCENARIOS
+from tests.stores import publish_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +24,7 @@ SECONDS = {
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_no_promise_breaks(tiny_store: Path, name: str) -> None:
-    report = SCENARIOS[name](tiny_store, SECONDS[name])
+def test_no_promise_breaks(tmp_path: Path, name: str) -> None:
+    publish_tiny(tmp_path)
+    report = SCENARIOS[name](tmp_path, SECONDS[name])
     assert not report.faults, report.show(name)
