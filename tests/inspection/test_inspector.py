@@ -23,7 +23,7 @@ from gsop.store.manifest import Manifest
 from tests.model.networks import CONFIGS, EVERY_CONFIG, network
 from tests.support import ROOT
 
-EXACT = {"atol": 1e-10, "rtol": 0}
+EXACT = 1e-10
 SIZE = 33
 
 
@@ -96,7 +96,7 @@ def test_every_ablation_is_a_plain_forward_with_the_gate_replaced(config: GSoPRe
             "other": {k: theirs[k] for k in chosen},
         }[ablated.way]
         expected = plain(inspector.network, image, gates)
-        np.testing.assert_allclose(ablated.logits, expected, **EXACT)
+        np.testing.assert_allclose(ablated.logits, expected, rtol=0, atol=EXACT)
         seen.add((ablated.stage, ablated.way))
 
     stages = inspector.stages
@@ -124,7 +124,7 @@ def test_switching_one_channel_is_a_plain_forward(
         changed = gates[gate].clone()
         changed[0, channel] = 1.0
         expected = plain(inspector.network, image, {gate: changed})
-        assert switched.logits[channel] == pytest.approx(expected[switched.class_id], abs=1e-10)
+        assert switched.logits[channel] == pytest.approx(expected[switched.class_id], abs=EXACT)
         assert switched.winners[channel] == expected.argmax()
     strongest = list(switched.strongest(3))
     assert strongest == sorted(range(8), key=lambda c: -abs(switched.effects[c]))[:3]
@@ -158,11 +158,14 @@ def test_the_covariance_is_numpys(name: str) -> None:
     for view in look_at(name).gates:
         if view.spec.kind == "channel":
             features = features_of(view)
-            np.testing.assert_allclose(view.matrix, np.cov(features, bias=True), **EXACT)
+            np.testing.assert_allclose(view.matrix, np.cov(features, bias=True), rtol=0, atol=EXACT)
             varies = np.flatnonzero(features.std(axis=1) > 0)
             assert view.correlation is not None
             np.testing.assert_allclose(
-                view.correlation[np.ix_(varies, varies)], np.corrcoef(features[varies]), **EXACT
+                view.correlation[np.ix_(varies, varies)],
+                np.corrcoef(features[varies]),
+                rtol=0,
+                atol=EXACT,
             )
 
 
@@ -170,7 +173,7 @@ def test_the_articles_covariance_is_a_sum() -> None:
     for view in look_at("article").gates:
         features = features_of(view)
         expected = np.cov(features, bias=True) * features.shape[1]
-        np.testing.assert_allclose(view.matrix, expected, **EXACT)
+        np.testing.assert_allclose(view.matrix, expected, rtol=0, atol=EXACT)
 
 
 def test_the_positions_covariance_is_the_releases() -> None:
@@ -178,7 +181,7 @@ def test_the_positions_covariance_is_the_releases() -> None:
         x = features_of(view)  # (d, P)
         sums = x.sum(axis=0)
         expected = x.T @ x / 64 - np.outer(sums, sums) / 64**2
-        np.testing.assert_allclose(view.matrix, expected, **EXACT)
+        np.testing.assert_allclose(view.matrix, expected, rtol=0, atol=EXACT)
 
 
 @EVERY_CONFIG
@@ -188,13 +191,15 @@ def test_what_is_seen_belongs_together(config: GSoPResNetConfig) -> None:
     with torch.inference_mode():
         answer = inspector.network(inspector.normalised(pixels(3)))
 
-    np.testing.assert_allclose(look.logits, answer.logits[0].numpy(), **EXACT)
+    np.testing.assert_allclose(look.logits, answer.logits[0].numpy(), rtol=0, atol=EXACT)
     assert [view.spec for view in look.gates] == list(gate_layout(config, SIZE, SIZE))
     for view in look.gates:
-        np.testing.assert_allclose(view.gate, answer.gates[view.spec.name][0].numpy(), **EXACT)
+        np.testing.assert_allclose(
+            view.gate, answer.gates[view.spec.name][0].numpy(), rtol=0, atol=EXACT
+        )
         sigmoid = 1 / (1 + np.exp(-view.logits))
         if view.spec.kind == "channel":
-            np.testing.assert_allclose(view.gate, sigmoid, **EXACT)
+            np.testing.assert_allclose(view.gate, sigmoid, rtol=0, atol=EXACT)
         else:
             assert sigmoid.shape == (64,)
         if view.matrix is None:
@@ -229,20 +234,19 @@ def test_one_image_gives_the_golden_numbers() -> None:
 
     seven, three = read("digits/7.png"), read("drawn/3.png")
     look = inspector.look(seven)
-    close = {"rel": 1e-6, "abs": 1e-9}
-    assert look.logits.tolist() == pytest.approx(expected["logits"], **close)
+    assert look.logits.tolist() == pytest.approx(expected["logits"], rel=1e-6, abs=1e-9)
     for view in look.gates:
         kept = expected["gates"][view.spec.name]
         assert view.spectrum is not None
-        assert view.spectrum.tolist() == pytest.approx(kept["spectrum"], **close)
-        assert view.logits.tolist() == pytest.approx(kept["logits"], **close)
-        assert view.effective_rank == pytest.approx(kept["effective_rank"], **close)
+        assert view.spectrum.tolist() == pytest.approx(kept["spectrum"], rel=1e-6, abs=1e-9)
+        assert view.logits.tolist() == pytest.approx(kept["logits"], rel=1e-6, abs=1e-9)
+        assert view.effective_rank == pytest.approx(kept["effective_rank"], rel=1e-6, abs=1e-9)
     found = {f"{a.stage} {a.way}": a.logits.tolist() for a in inspector.ablate(seven, three)}
     assert found.keys() == expected["ablations"].keys()
     for name, logits in found.items():
-        assert logits == pytest.approx(expected["ablations"][name], **close)
+        assert logits == pytest.approx(expected["ablations"][name], rel=1e-6, abs=1e-9)
     switched = inspector.switch(seven, "layer4.1.channel")
-    assert switched.effects.tolist() == pytest.approx(expected["effects"], **close)
+    assert switched.effects.tolist() == pytest.approx(expected["effects"], rel=1e-6, abs=1e-9)
 
 
 def test_all_zero_features_have_no_rank() -> None:

@@ -7,12 +7,13 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from gsop.cpus import cpu_count
 from gsop.errors import ConfigError
 from gsop.images import Pixels, decode
 from gsop.inspection.inspector import Inspector
 from gsop.inspection.report import npz, report
 from gsop.inspection.views import Inspection, Switched
-from gsop.settings import Settings, cpu_count
+from gsop.settings import Settings
 from gsop.store.catalog import resolve
 
 
