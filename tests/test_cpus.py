@@ -20,7 +20,7 @@ def process(tmp_path: Path) -> Path:
 def mounted(
     process: Path, kind: str, group: str, files: dict[str, str], *, root: str = "/"
 ) -> float | None:
-    point = process / kind
+    point = process / "mount"
     options = "rw,cpu,cpuacct" if kind == "cgroup" else "rw"
     (process / "mountinfo").write_text(
         MOUNT.format(root=root, point=point, kind=kind, options=options)

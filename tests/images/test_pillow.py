@@ -27,7 +27,7 @@ def test_samples_of_32_bits_are_refused_with_a_remedy(samples: type[np.generic])
 
 @pytest.mark.parametrize(
     "data",
-    [bmp_rle(900_000, 1), tiff(32, 32, strips=2, repeats=99)],
+    [bmp_rle(60_000, 16), tiff(32, 32, strips=2, repeats=99)],
     ids=["run-length BMP", "strips of a TIFF"],
 )
 def test_little_data_cannot_buy_much_work(data: bytes) -> None:

@@ -116,7 +116,8 @@ def _format_of(data: bytes) -> Format:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if max(width, height) > MAX_SIDE:
         raise ImageTooLarge(
-            f"The image is {width}x{height}; at most {MAX_SIDE} pixels a side are decoded."
+            f"The image is {width}x{height}; at most {MAX_SIDE} pixels a side "
+            "are decoded: send it scaled down."
         )
     if width * height > max_pixels:
         raise ImageTooLarge(

@@ -41,7 +41,11 @@ _by_pillow = by_pillow("AVIF")
 
 def by_libavif(data: bytes) -> Opened:
     """The decoder of AVIF."""
-    _check_announced(data)
+    width, height = _announced(data) or (0, 0)
+    if width * height > _MOST_PIXELS:
+        raise ImageTooLarge(
+            "The image's header announces more pixels than are decoded: send it scaled down."
+        )
     return _by_pillow(data)
 
 
@@ -53,32 +57,35 @@ def by_libheif(data: bytes) -> Opened:
             "This service does not read HEIC, as iPhones save photographs; send it saved as JPEG, "
             "or have its operator install the extra heif."
         )
-    _check_announced(data)
-    try:
-        return _OpenedByLibheif(library.open_heif(BytesIO(data)))
-    except _ERRORS as error:
-        raise Declined from error
+    # libheif opens no image whose parts do not make up its size, so that is read without it.
+    width, height = _announced(data) or _opened(library, data).size
+    return _OpenedByLibheif(library, data, width, height)
 
 
 class _OpenedByLibheif(NamedTuple):
-    file: Any
-
-    @property
-    def width(self) -> int:
-        return int(self.file.size[0])
-
-    @property
-    def height(self) -> int:
-        return int(self.file.size[1])
+    library: ModuleType
+    data: bytes
+    width: int
+    height: int
 
     def decode(self, short_side: int | None) -> Decoded:
         """See :meth:`gsop.images.base.Opened.decode`. All pixels come, and upright."""
+        file = _opened(self.library, self.data)
+        if file.size[0] * file.size[1] > self.width * self.height:
+            raise Declined  # it is larger than was judged
         try:
-            picture = self.file.to_pillow()
+            picture = file.to_pillow()
         except _ERRORS as error:
             raise Declined from error
         with errors_translated:
             return Decoded(to_array(picture, "HEIC"))
+
+
+def _opened(library: ModuleType, data: bytes) -> Any:
+    try:
+        return library.open_heif(BytesIO(data))
+    except _ERRORS as error:
+        raise Declined from error
 
 
 @cache
@@ -95,9 +102,8 @@ def load_libheif() -> ModuleType | None:
     return pi_heif  # type: ignore[no-any-return]  # it has no types
 
 
-def _check_announced(data: bytes) -> None:
-    sizes = _SIZE.findall(data, 0, 2**16)
-    if any(int.from_bytes(w) * int.from_bytes(h) > _MOST_PIXELS for w, h in sizes):
-        raise ImageTooLarge(
-            "The image's header announces more pixels than are decoded: send it scaled down."
-        )
+def _announced(data: bytes) -> tuple[int, int] | None:
+    """Width and height of the largest image in the file, which the others are parts of."""
+    boxes = _SIZE.findall(data, 0, 2**16)
+    sizes = ((int.from_bytes(width), int.from_bytes(height)) for width, height in boxes)
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)
