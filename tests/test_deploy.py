@@ -89,6 +89,7 @@ def test_kubernetes_gives_no_rights() -> None:
 def test_compose_with_a_gpu_asks_for_one_and_for_no_other_right() -> None:
     (service,) = yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())["services"].values()
     assert service["environment"]["GSOP_DEVICE"] == "cuda"
+    assert service["environment"]["CUDA_CACHE_DISABLE"] == "1"  # its file system is read only
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     plain = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["gsop"]
@@ -105,6 +106,7 @@ def test_kubernetes_with_a_gpu_asks_for_one_and_for_memory_that_suffices() -> No
     assert container["name"] == whole["spec"]["template"]["spec"]["containers"][0]["name"]
     assert container.keys() == {"name", "env", "resources"}
     assert {"name": "GSOP_DEVICE", "value": "cuda"} in container["env"]
+    assert {"name": "CUDA_CACHE_DISABLE", "value": "1"} in container["env"]
     assert container["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": 1}
 
 
