@@ -37,7 +37,7 @@ MAX_PIXELS = 200_000_000
 SHOWN = 20
 """Answers that are printed."""
 
-OneImage: TypeAlias = "str | PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
+OneImage: TypeAlias = str | PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 """A file (or a glob of files), its bytes, an image of Pillow's, or pixels (H, W, 3) in R, G, B."""
 
 Values = npt.NDArray[np.float32]

@@ -341,7 +341,7 @@ def test_progress_is_drawn_only_if_wanted(
     train(steps(recipe, 2), tmp_path / "b", device="cpu", progress=True)
     out, err = capfd.readouterr()
     assert out == ""
-    for text in ("toy", "2/2", "images/s", "waiting for data"):
+    for text in ("toy", "2/2", "images/s", "% waiting, left"):
         assert text in err
 
 

@@ -252,20 +252,22 @@ def _open_log(setup: _Setup, step: int, *, progress: bool) -> Log:
 def _load(setup: _Setup, first_step: int) -> Iterator[Part]:
     """This process's parts of the steps that are left."""
     fabric, recipe = setup.fabric, setup.recipe
-    return iter(
-        loader(
-            setup.data,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            first_step=first_step,
-            steps=setup.timetable.total_steps,
-            accumulate=recipe.accumulate,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            workers=recipe.workers,
-            pin_memory=fabric.device.type == "cuda",
-        )
+    loaded = loader(
+        setup.data,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        first_step=first_step,
+        steps=setup.timetable.total_steps,
+        accumulate=recipe.accumulate,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        workers=recipe.workers,
+        pin_memory=fabric.device.type == "cuda",
     )
+    # A loader draws a number as it begins, which nothing uses: a run that goes on would draw it
+    # twice, and mix its images otherwise than one that was never stopped.
+    with torch.random.fork_rng(devices=[]):
+        return iter(loaded)
 
 
 # ── what surrounds a step ────────────────────────────────────────────────────────────────────────
