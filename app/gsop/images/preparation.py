@@ -76,4 +76,4 @@ def prepare() -> None:
             decode(file.getvalue(), _SPEC, max_pixels=2 * side * side)
     for name, text in _SAMPLES.items():
         if name != "HEIC" or load_libheif() is not None:
-            decode(base64.b85decode(text), _SPEC, max_pixels=1600)
+            decode(base64.b85decode(text), _SPEC, max_pixels=10_000)
