@@ -22,7 +22,7 @@ async def load(service: Service, name: str, version: str | None, caller: Caller)
         UnknownModel: if the store has none.
         GSoPError: of :meth:`Versions.load`.
     """
-    chosen = version or await run_in_threadpool(_newest, service, name)
+    chosen: str = version or await run_in_threadpool(_newest, service, name)
     _check_names(name, chosen)
     await service.order(Load(name=name, version=chosen, who=_who(caller)))
 
