@@ -230,7 +230,7 @@ def sent(server: Server, *pieces: bytes) -> bytes:
 
 
 def test_a_trailer_is_no_header(server: Server) -> None:
-    trailers = b"X-Request-Id: from-a-trailer\r\nConnection: close\r\n"
+    trailers = b"X-Request-Id: from-a-trailer\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
     body = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(GOOD), GOOD, trailers)
     with connect(server) as connection:
         connection.sendall(CHUNKED + b"\r\n" + body)
@@ -239,6 +239,22 @@ def test_a_trailer_is_no_header(server: Server) -> None:
         assert b"from-a-trailer" not in answer
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"alive" in until(connection, b"alive")
+
+
+@pytest.mark.parametrize("trailer", [b"Content-Length: 7", b"Transfer-Encoding: gzip"])
+def test_a_trailer_that_would_bound_the_body_is_refused(server: Server, trailer: bytes) -> None:
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = sent(server, CHUNKED + b"\r\n1\r\na\r\n0\r\n%b\r\n\r\n" % trailer + hidden)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"alive" not in answer
+
+
+def test_a_connection_that_a_trailer_closes_is_closed(server: Server) -> None:
+    trailer = b"Connection: close\r\n"
+    body = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(GOOD), GOOD, trailer)
+    with connect(server) as connection:
+        connection.sendall(CHUNKED + b"\r\n" + body)
+        assert b"predictions" in all_of(connection)  # fails by its timeout if it stays open
 
 
 def test_trailers_and_extensions_without_end_are_cut_off(server: Server) -> None:

@@ -13,10 +13,10 @@ What is no HTTP, such as gRPC, counts its messages with ``visit.memory.add()`` a
 """
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from typing import Any, NamedTuple, Self
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from gsop.errors import BodyTimeout, BodyTooLarge
 from gsop.serving.body_memory import BodyShare
@@ -85,7 +85,7 @@ async def gather(request: Request, memory: BodyShare, limits: BodyLimits) -> byt
     began, parts, count = asyncio.get_running_loop().time(), [], 0
     try:
         async with asyncio.timeout_at(began + limits.seconds_for(0)) as timeout:
-            async for part in request.stream():
+            async for part in _parts(request):
                 count += len(part)
                 _check(max(count, _announced(request.scope)), limits)
                 memory.add(len(part))
@@ -97,6 +97,17 @@ async def gather(request: Request, memory: BodyShare, limits: BodyLimits) -> byt
             "send it faster, or a smaller image"
         ) from error
     return b"".join(parts)
+
+
+async def _parts(request: Request) -> AsyncIterator[bytes]:
+    """What comes; empty where only something was announced, which ``request.stream()`` hides."""
+    more_body = True
+    while more_body:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more_body = message.get("more_body", False)
+        yield message.get("body", b"")
 
 
 def _announced(scope: MutableMapping[str, Any]) -> int:

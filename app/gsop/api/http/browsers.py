@@ -77,7 +77,7 @@ class Browsers:
         if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
             raise RequestError("a request has one Host header (RFC 9112); send it once")
         host = hosts[0].decode("latin-1").lower() if hosts else ""
-        if self._hosts is not None and host and name_of(host) not in self._hosts:
+        if self._hosts is not None and hosts and name_of(host) not in self._hosts:
             raise Misdirected(
                 "the service is not answered under the name in Host; ask for localhost or "
                 "127.0.0.1, or have the operator add the name to GSOP_ALLOWED_HOSTS"

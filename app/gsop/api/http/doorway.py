@@ -1,5 +1,7 @@
 """What a request is before it is routed: its path below the service's prefix, and HEAD as GET."""
 
+from urllib.parse import quote
+
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +25,9 @@ class Doorway:
             return
         location = self._enter(scope)
         if location is not None:
+            location = quote(location)  # a line's end in it, as %0A, would be the header's
+            if query := scope["query_string"].decode("latin-1"):
+                location += f"?{query}"
             # Relative, so that it holds on whatever host, port and prefix the client sees.
             await Response(status_code=308, headers={"Location": location})(scope, receive, send)
         elif scope["method"] == "HEAD":

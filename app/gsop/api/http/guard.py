@@ -273,12 +273,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._in_body = False
+        if not self.parser.should_keep_alive():
+            # A trailer may say so, too. The parser then reads nothing any more.
+            self.cycle.keep_alive = False
         if self.cycle.response_complete:
-            if self._is_leaving:
+            if self._is_leaving or not self.cycle.keep_alive:
                 self.transport.close()
                 return
             self._waiting_since = None
-            self.lobby.waiting[self] = None
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
