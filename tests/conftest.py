@@ -1,11 +1,12 @@
 """Fixtures: stores and servers that several tests share; and which tests are quick."""
 
+import gc
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if needy and not _has_gpu():
         for item in needy:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Collect no garbage while a failure is told.
+
+    A task that is collected with its error has it logged, so source is parsed. If pytest is parsing
+    some itself just then, Python 3.11 raises SystemError, and the whole run ends (CPython's
+    gh-106905).
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 class Teller:
