@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from gsop.errors import InvalidImage
+from gsop.errors import ImageTooLarge, InvalidImage
 from gsop.images import decode, decode_whole, heif
 from gsop.images.formats import FORMATS
-from tests.imagery import encode, exif, heic, input_spec, picture, stored
+from tests.imagery import encode, exif, heic, heic_grid, input_spec, picture, stored
 from tests.images.support import (
     GREY,
     MAX_PIXELS,
@@ -37,6 +37,26 @@ def test_the_container_says_how_it_is_turned(name: str, orientation: int) -> Non
     assert np.abs(whole - SCENE).max() <= 12
     seen = decode(data, input_spec(40, 50, 61), max_pixels=MAX_PIXELS).astype(int)
     assert np.abs(seen - SCENE[10:50, 16:66]).max() <= 12
+
+
+def test_a_grid_of_tiles_as_phones_write_it() -> None:
+    tile = decode_whole(heic_grid(1, 1), max_pixels=MAX_PIXELS)
+    assert tile.shape == (64, 64, 3)
+    assert np.abs(tile[:32, :32].astype(int) - RGB).max() <= 12
+    whole = decode_whole(heic_grid(3, 5), max_pixels=MAX_PIXELS)
+    np.testing.assert_array_equal(whole, np.tile(tile, (3, 5, 1)))
+
+
+def test_the_whole_is_judged_and_not_a_tile() -> None:
+    with pytest.raises(ImageTooLarge, match="320x192, 61440 pixels"):
+        decode(heic_grid(3, 5), SPEC, max_pixels=61_439)
+
+
+def test_a_size_that_is_announced_too_small_is_refused() -> None:
+    """The size that is judged is that of a box; the decoder's own may not be larger."""
+    data = heic_grid(3, 5).replace(b"ispe\0\0\0\0\0\0\x01\x40", b"ispe\0\0\0\0\0\0\0\x01")
+    with pytest.raises(InvalidImage, match="damaged"):
+        decode(data, SPEC, max_pixels=MAX_PIXELS)
 
 
 @pytest.mark.parametrize("data", [encode(GREY, "AVIF", quality=98), heic("grey")])

@@ -57,35 +57,43 @@ def by_libheif(data: bytes) -> Opened:
             "This service does not read HEIC, as iPhones save photographs; send it saved as JPEG, "
             "or have its operator install the extra heif."
         )
-    # libheif opens no image whose parts do not make up its size, so that is read without it.
-    width, height = _announced(data) or _opened(library, data).size
-    return _OpenedByLibheif(library, data, width, height)
+    try:
+        file = library.open_heif(BytesIO(data))
+    except _ERRORS as error:
+        # It opens none whose parts do not make up its size; too large a size is the better reason.
+        return _Unopened(*(_announced(data) or (0, 0)), error)
+    return _OpenedByLibheif(file)
 
 
 class _OpenedByLibheif(NamedTuple):
-    library: ModuleType
-    data: bytes
-    width: int
-    height: int
+    file: Any
+
+    @property
+    def width(self) -> int:
+        return int(self.file.size[0])
+
+    @property
+    def height(self) -> int:
+        return int(self.file.size[1])
 
     def decode(self, short_side: int | None) -> Decoded:
         """See :meth:`gsop.images.base.Opened.decode`. All pixels come, and upright."""
-        file = _opened(self.library, self.data)
-        if file.size[0] * file.size[1] > self.width * self.height:
-            raise Declined  # it is larger than was judged
         try:
-            picture = file.to_pillow()
+            picture = self.file.to_pillow()
         except _ERRORS as error:
             raise Declined from error
         with errors_translated:
             return Decoded(to_array(picture, "HEIC"))
 
 
-def _opened(library: ModuleType, data: bytes) -> Any:
-    try:
-        return library.open_heif(BytesIO(data))
-    except _ERRORS as error:
-        raise Declined from error
+class _Unopened(NamedTuple):
+    width: int
+    height: int
+    reason: Exception
+
+    def decode(self, short_side: int | None) -> Decoded:
+        """See :meth:`gsop.images.base.Opened.decode`."""
+        raise Declined from self.reason
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gsop.api.http.schemas import AttentionRecord, AttentionStatistics, Prediction, Results
-from tests.imagery import heic
+from tests.imagery import heic, heic_grid
 from tests.support import ROOT, Server
 
 pytestmark = pytest.mark.slow
@@ -62,6 +62,7 @@ def test_what_phones_save_is_answered_in_the_cage(digits_server: Server) -> None
     assert digits_server.predict(avif.getvalue())["predictions"][0]["label"] == "7"
     for name in ("turned-1", "turned-6", "grey", "clear"):
         assert len(digits_server.predict(heic(name))["predictions"]) == 5
+    assert digits_server.predict(heic_grid(12, 16))["predictions"]  # 0.8 megapixels in 192 tiles
     assert digits_server.metric("gsop_decoders_lost_total") == 0
 
 
