@@ -206,7 +206,7 @@ class Mirror:
         )
 
     def _bring_pieces(self, path: str, stored: StoredFile, part: Path) -> None:
-        etag, failed = None, 0
+        etag, failed, changed = None, 0, 0
         with part.open("ab") as file:
             if file.tell() > stored.size:
                 file.truncate(0)
@@ -221,12 +221,13 @@ class Mirror:
                 except (Changed, StoreUnreachable) as error:
                     failed += 1
                     if isinstance(error, Changed):
+                        changed += 1  # however far it came between
                         etag = None
                         file.truncate(0)
                         file.seek(0)
-                    if failed == TRIES:
+                    if TRIES in (failed, changed):
                         raise _as_error(error, f"{self.remote.where}/{path}") from None
-                    time.sleep(FIRST_PAUSE * 2 ** (failed - 1))
+                    time.sleep(FIRST_PAUSE * 2 ** (max(failed, changed) - 1))
                 else:
                     failed = 0 if data else failed
                     file.write(data)
@@ -235,7 +236,6 @@ class Mirror:
 
     def _lay_out(self, parts: dict[str, Path], folder: Path) -> None:
         """Have the version appear whole, in place of one that is damaged."""
-        folder.parent.mkdir(exist_ok=True)
         token = secrets.token_hex(4)
         whole = self._hidden / token / folder.parent.name / folder.name
         whole.mkdir(parents=True)
@@ -244,6 +244,7 @@ class Mirror:
                 part.rename(whole / file)
             self._check_manifest(whole)
             sync_folder(whole)
+            folder.parent.mkdir(exist_ok=True)
             if folder.exists():
                 folder.rename(self._hidden / token / "damaged")
             whole.rename(folder)
