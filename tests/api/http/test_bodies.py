@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import tracemalloc
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.requests import Request
@@ -189,6 +191,29 @@ def test_an_urlencoded_form() -> None:
         parts(b"topk=3&image=eA", URLENCODED)
     with pytest.raises(RequestError, match="no field named 'image'"):
         parts(b"top_k=3", URLENCODED)
+
+
+def test_an_urlencoded_form_is_read_with_its_escapes() -> None:
+    image = PNG + bytes(range(256)) * 3  # with each letter of base64 that is escaped
+    text = base64.b64encode(image).decode()
+    assert {"+", "/"} < set(text)
+    for encoded in (quote(text, safe=""), text, quote(text, safe="").replace("%2B", "%2b")):
+        body = f"%74op_k=3&&image={encoded}&".encode()
+        assert parts(body, URLENCODED) == Parts([image], {"top_k": "3"})
+
+
+@pytest.mark.parametrize("text", [b"%", b"%41", b"%2b%", b"%ff"])
+def test_escapes_without_end_are_refused_and_not_taken_apart(text: bytes) -> None:
+    body = b"image=" + text * (2**20 // len(text))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="--data-binary"):
+            parts(body, URLENCODED)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20  # it took 200
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(RequestError, match="too many fields"):
+        parts(b"image=&" * 2**16, URLENCODED)
 
 
 def test_what_holds_no_image_is_refused_by_its_type() -> None:
