@@ -65,3 +65,17 @@ def test_the_commands_in_the_documents_are_commands(path: Path) -> None:
             arguments = shlex.split(called, comments=True)
             end = next((i for i, a in enumerate(arguments) if a in ("|", ">", "&")), None)
             make_parser().parse_args(arguments[:end])
+
+
+def test_nothing_is_installed_by_a_name_that_a_stranger_could_take() -> None:
+    """In no public index is the name this project's: an extra comes from a checkout or a wheel."""
+    sources = [*DOCUMENTS, *(ROOT / "app").rglob("*.py")]
+    named = [p for p in sources if re.search(r"install\s+['\"]*gsop\b", p.read_text("utf-8"))]
+    assert named == []
+    assert "pip install '.[train]'" in README
+
+
+def test_readme_tells_where_its_commands_are_before_it_uses_them() -> None:
+    first = re.search(r"^(?:\$ )?(?:gsop|python) ", README, re.MULTILINE)
+    assert first is not None
+    assert 0 < README.index("make install && . .venv/bin/activate") < first.start()

@@ -125,7 +125,7 @@ class Predictions(Sequence[Prediction]):
             import pandas
         except ImportError as error:
             raise ConfigError(
-                "pandas is not installed: pip install 'gsop[frames]', or take .probabilities"
+                "pandas is not installed: pip install '.[frames]', or take .probabilities"
             ) from error
         columns: dict[str, Any] = {
             "name": list(self.names),

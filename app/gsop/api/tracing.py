@@ -90,6 +90,6 @@ def _load() -> Callable[[Meter], Tracer]:
     except ImportError as error:
         raise ConfigError(
             f"OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and {error.name} is not installed: "
-            "install gsop[otel], or set OTEL_SDK_DISABLED=true"
+            "pip install '.[otel]', or set OTEL_SDK_DISABLED=true"
         ) from error
     return OtelTracer

@@ -130,7 +130,7 @@ def _check_grpc() -> None:
     for module in ("grpc", "grpc_health", "grpc_reflection"):
         if importlib.util.find_spec(module) is None:
             raise ConfigError(
-                "GSOP_GRPC_PORT needs the extra grpc: pip install 'gsop[grpc]', or unset it"
+                "GSOP_GRPC_PORT needs the extra grpc: pip install '.[grpc]', or unset it"
             )
 
 

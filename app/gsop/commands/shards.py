@@ -48,7 +48,7 @@ def read_parquet() -> Any:
     except ImportError as error:
         raise ConfigError(
             "folders of gates are Parquet files, for which pyarrow is missing: "
-            "pip install 'gsop[frames]', or name a file that ends in .npz"
+            "pip install '.[frames]', or name a file that ends in .npz"
         ) from error
     return pyarrow.parquet
 

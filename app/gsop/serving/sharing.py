@@ -299,8 +299,7 @@ def _connected(url: str) -> "Redis":
         from redis import Redis
     except ImportError as error:
         raise ConfigError(
-            "GSOP_SHARED_URL needs a client: install the extra `shared` (pip install "
-            "'gsop[shared]')"
+            "GSOP_SHARED_URL needs a client: install the extra `shared` (pip install '.[shared]')"
         ) from error
     try:
         return Redis.from_url(

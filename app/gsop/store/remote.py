@@ -210,8 +210,7 @@ def _open(address: str, *, is_pinned: bool) -> "ObjectStore":
         from obstore.store import HTTPStore, from_url
     except ImportError as error:
         raise ConfigError(
-            "GSOP_REMOTE_STORE needs obstore: install the extra `remote` "
-            "(pip install 'gsop[remote]')"
+            "GSOP_REMOTE_STORE needs obstore: install the extra `remote` (pip install '.[remote]')"
         ) from error
     parts = urlsplit(address)
     if parts.scheme not in SCHEMES or not parts.netloc:

@@ -102,7 +102,7 @@ def fit_temperature(logits: Numbers, truth: Classes) -> float:
         from scipy.optimize import minimize_scalar
     except ImportError as error:
         raise ConfigError(
-            "a temperature is fitted with scipy, which is not installed: pip install 'gsop[train]'"
+            "a temperature is fitted with scipy, which is not installed: pip install '.[train]'"
         ) from error
     logits = logits.astype(np.float64)
     images, classes = logits.shape

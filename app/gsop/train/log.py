@@ -119,7 +119,7 @@ def _open_board(folder: Path, step: int) -> Any:
     except ImportError as error:
         raise ConfigError(
             "training writes its curves with TensorBoard, which is not installed: "
-            "pip install 'gsop[train]'"
+            "pip install '.[train]'"
         ) from error
     return SummaryWriter(str(folder), purge_step=step + 1)
 

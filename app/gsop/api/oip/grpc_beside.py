@@ -37,7 +37,7 @@ class GrpcBeside:
             from gsop.api.oip.grpc_server import serving
         except ImportError as error:
             raise SetupError(
-                "GSOP_GRPC_PORT needs the extra grpc: pip install 'gsop[grpc]', or unset it"
+                "GSOP_GRPC_PORT needs the extra grpc: pip install '.[grpc]', or unset it"
             ) from error
         return serving(service, self._certificate)
 

@@ -116,7 +116,7 @@ def _write_parquet(file: Path, columns: dict[str, Sequence[Any]]) -> None:
         import pyarrow.parquet
     except ImportError as error:
         raise ConfigError(
-            "Parquet is written with pyarrow, which is not installed: pip install 'gsop[frames]', "
+            "Parquet is written with pyarrow, which is not installed: pip install '.[frames]', "
             "or choose --rows csv"
         ) from error
     pyarrow.parquet.write_table(pyarrow.table(columns), file)
