@@ -74,6 +74,15 @@ async def trailers(where: Where) -> None:
             await writer.drain()
 
 
+async def tiny_chunks(where: Where) -> None:
+    """A body of single bytes, each a chunk."""
+    async with connected(where) as (_, writer):
+        writer.write(CHUNKED)
+        for _ in range(20):
+            writer.write(b"1\r\na\r\n" * 2**16)
+            await writer.drain()
+
+
 async def tiny_headers(where: Where) -> None:
     """A head of many small lines, which does not end."""
     async with connected(where) as (reader, writer):
@@ -133,6 +142,7 @@ def costly_form() -> bytes:
 
 ATTACKS: dict[str, tuple[Callable[[Where], Coroutine[None, None, None]], int, bool]] = {
     "trailers": (trailers, 2, False),
+    "tiny-chunks": (tiny_chunks, 4, False),
     "tiny-headers": (tiny_headers, 100, False),
     "dripping-bodies": (dripping, CROWD, False),
     "deaf-clients": (deaf, 20, False),

@@ -11,7 +11,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from gsop.api.http.guard import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES, UNREAD_ROUNDS
+from gsop.api.http.guard import (
+    FREE_CHUNKS,
+    LEAST_CHUNK_BYTES,
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
+    MAX_TARGET_BYTES,
+    UNREAD_ROUNDS,
+)
 from gsop.api.http.schemas import Problem
 from tests.support import Server, eventually, random_pngs
 
@@ -298,6 +305,21 @@ def test_a_chunk_is_judged_by_its_announced_size(server: Server, pieces: tuple[b
             connection.sendall(piece)
         answer = until(connection, b"body_too_large")  # the rest has not been sent
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_of_many_tiny_chunks_is_refused(server: Server) -> None:
+    def ask(size: int) -> bytes:
+        chunks = [GOOD[i : i + size] for i in range(0, len(GOOD), size)]
+        chunks += [b"\0" * size] * FREE_CHUNKS * 2
+        head = CHUNKED + b"Connection: close\r\n\r\n"
+        return sent(server, head, b"".join(map(chunk, chunks)) + b"0\r\n\r\n")
+
+    assert b"too small chunks" in ask(LEAST_CHUNK_BYTES // 4)
+    assert b"too small chunks" not in ask(LEAST_CHUNK_BYTES)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def test_a_crowd_with_bodies_keeps_nobody_out(server: Server) -> None:

@@ -38,6 +38,13 @@ MAX_FIELDS = 100
 MAX_BESIDE_BYTES = 64 * 1024
 """Of a chunked body, between two pieces of it or after the last: lines of chunks, trailers."""
 
+FREE_CHUNKS = 4096
+"""So many chunks a body may have, whatever their size."""
+
+LEAST_CHUNK_BYTES = 32
+"""Of a body's further chunks, on average: each costs as much as some kilobytes, however small it
+is, and four connections that sent single bytes made others wait for seconds."""
+
 MAX_SIZE_LINE = 1024
 """Bytes in which the line of a chunk's size is looked for."""
 
@@ -81,6 +88,8 @@ class GuardedProtocol(HttpToolsProtocol):
     _body_since = 0.0
     _chunk_line = 0  # bytes of the body since the last line of a chunk; -1: that is over
     _tail = b""
+    _chunks = 0
+    _pieces: list[bytes]
     _body_bytes = 0
     _idle_since = 0.0
     _unread_rounds = 0
@@ -92,6 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.client_name = client_of(self.client[0]) if self.client else ""
         self._waiting_since = self._idle_since = self.loop.time()
+        self._pieces = []
         self._timer = self.loop.call_later(self.head_seconds, self._look)
         self.lobby.enter(self)
 
@@ -153,6 +163,7 @@ class GuardedProtocol(HttpToolsProtocol):
             told = f"{reason}" if isinstance(reason, Refused) else "this is no HTTP/1.1"
             self.send_400_response(f"{told}; see the service's /docs")
         else:
+            self._hand_on()
             if self._in_body and self._is_chunked:
                 self._look_at_chunk(data)
 
@@ -246,7 +257,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head, self._waiting_since = False, None
         self._in_body, self._is_chunked = True, bool(codings)
         self._body_since = self.loop.time()
-        self._beside_bytes = self._body_bytes = 0
+        self._beside_bytes = self._body_bytes = self._chunks = 0
         self._tail = b""
         super().on_headers_complete()
         self.cycle.transport = _Lingering(self)  # type: ignore[assignment]  # all that it calls
@@ -254,6 +265,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         """A chunk begins."""
         self._chunk_line = 0
+        self._chunks += 1
+        if self._chunks > FREE_CHUNKS + self._body_bytes / LEAST_CHUNK_BYTES:
+            raise Refused("the body comes in too small chunks")
 
     def on_chunk_complete(self) -> None:
         """A chunk has come whole: its size tells nothing more."""
@@ -266,13 +280,20 @@ class GuardedProtocol(HttpToolsProtocol):
         self._body_since += len(body) / LEAST_RATE
         if self._chunk_line >= 0:
             self._chunk_line += len(body)
-        super().on_body(body)
+        self._pieces.append(body)
+
+    def _hand_on(self) -> None:
+        """Give the pieces that came together to the request: one by one, each copies the others."""
+        if self._pieces:
+            super().on_body(b"".join(self._pieces))
+            self._pieces.clear()
 
     def on_message_complete(self) -> None:
         """After a refused body's end, wait for the next request, as after any other."""
         if self.parser.should_upgrade():
             return
         self._in_body = False
+        self._hand_on()
         if not self.parser.should_keep_alive():
             # A trailer may say so, too. The parser then reads nothing any more.
             self.cycle.keep_alive = False
