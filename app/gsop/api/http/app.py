@@ -11,11 +11,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 import gsop
 from gsop.api.http import (
@@ -173,26 +171,7 @@ class PlainRoute(Route):
         return match, {**told, "route": self}
 
 
-async def _without_slash(scope: Scope, receive: Receive, send: Send) -> None:
-    """What no route matches: sent to the path without its last slash, if there is such a call.
-
-    Relative to what was asked for: an absolute address would be made of the client's own Host.
-    """
-    path, _, end = scope["path"].rpartition("/")
-    there = {**scope, "path": path}
-    is_call = any(route.matches(there)[0] != Match.NONE for route in scope["app"].routes)
-    if end or not path or not is_call:
-        raise HTTPException(404)
-    last = scope["raw_path"].removesuffix(b"/").rpartition(b"/")[2]
-    query = b"?" + scope["query_string"] if scope["query_string"] else b""
-    response = Response(status_code=307)
-    response.raw_headers.append((b"location", b"../" + last + query))
-    await response(scope, receive, send)
-
-
 def _add_routes(app: FastAPI) -> None:
-    app.router.redirect_slashes = False
-    app.router.default = _without_slash
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
     for path in rest.INFER:
         app.router.routes.insert(1, PlainRoute(path, rest.Infer(), methods=["POST"]))
