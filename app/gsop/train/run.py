@@ -143,6 +143,28 @@ class Run:
             raise ConfigError(f"the run's folder cannot be written: {error}") from error
         return cls(folder)
 
+    def change(self, recipe: Recipe) -> None:
+        """Go by another recipe from now on. A run that had ended goes on if that is longer.
+
+        Raises:
+            ConfigError: if it is shorter, or the folder cannot be written.
+        """
+        before, now = (
+            one.schedule.epochs or one.schedule.steps or 0 for one in (self.recipe, recipe)
+        )
+        if now < before:
+            raise ConfigError(
+                f"the run in {self.folder} is to last {before:g}: it can become longer, and not "
+                f"as short as {now:g}"
+            )
+        try:
+            write_whole(self.folder / _RECIPE, _json(recipe.model_dump(mode="json")))
+            if now > before:
+                (self.folder / _RESULT).unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(f"the run's folder cannot be written: {error}") from error
+        self.recipe = recipe
+
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
