@@ -24,8 +24,7 @@ def test_the_count_is_whole_in_80_columns(
     row = {"step": 123_456, "images_per_second": 1234.5, "loss": 6.9087, "waiting": 0.13}
     told = bar(tmp_path, capfd, row)
     assert "123456/450000" in told
-    assert "loss 6.909" in told
-    assert "…" not in told
+    assert "loss 6.909, 13% waiting, left" in told
 
 
 def test_before_the_first_step_no_number_is_told(

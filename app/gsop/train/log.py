@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from gsop.errors import ConfigError
 from gsop.train.checkpoint import write_whole
@@ -53,11 +54,12 @@ class Log:
             self._board = _open_board(folder / "tensorboard", step)
         self.console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=8),  # all of it has to fit into 80 columns
-            MofNCompleteColumn(),
+            # All has to fit into 80 columns: the title and the bar are cut where it does not.
+            TextColumn("{task.description}", table_column=Column()),
+            BarColumn(bar_width=8),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[told]}left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=self.console,
             disable=not progress or folder is None,
         )
