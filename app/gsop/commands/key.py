@@ -8,7 +8,7 @@ from gsop.errors import ConfigError
 from gsop.keys import make_key
 
 
-def key(name: str, scopes: Sequence[str], file: Path | None, expires: date | None = None) -> int:
+def key(name: str, scopes: Sequence[str], expires: date | None, file: Path | None) -> int:
     """Make a key and print it, once; add its entry to ``file`` if there is one.
 
     Raises:

@@ -30,6 +30,9 @@ _SIZE = re.compile(rb"\0\0\0\x14ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
 _MOST_PIXELS = 2**28
 """What libavif, too, would not open: its refusal does not tell why."""
 
+_BLOCK = 64
+"""HEVC codes blocks of up to so many pixels a side, and what is beyond the image is cut off."""
+
 _ERRORS = (RuntimeError, ValueError, SyntaxError, EOFError, OSError, IndexError)
 """What pi-heif documents, and raises on hostile bytes."""
 
@@ -62,19 +65,16 @@ def by_libheif(data: bytes) -> Opened:
     except _ERRORS as error:
         # It opens none whose parts do not make up its size; too large a size is the better reason.
         return _Unopened(*(_announced(data) or (0, 0)), error)
-    return _OpenedByLibheif(file)
+    (width, height), coded = file.size, _announced(data)
+    if coded and coded[0] * coded[1] > (width + _BLOCK) * (height + _BLOCK):
+        width, height = coded  # a part of it is cut out when all is decoded
+    return _OpenedByLibheif(file, width, height)
 
 
 class _OpenedByLibheif(NamedTuple):
     file: Any
-
-    @property
-    def width(self) -> int:
-        return int(self.file.size[0])
-
-    @property
-    def height(self) -> int:
-        return int(self.file.size[1])
+    width: int
+    height: int
 
     def decode(self, short_side: int | None) -> Decoded:
         """See :meth:`gsop.images.base.Opened.decode`. All pixels come, and upright."""

@@ -4,8 +4,9 @@ Wants pillow-heif, whose wheel holds an encoder (x265, GPL) that the service nei
 """
 
 from pathlib import Path
+from typing import Any
 
-import pillow_heif
+import pillow_heif  # type: ignore[import-not-found]
 from PIL import Image
 
 from tests.imagery import exif, picture, stored
@@ -27,7 +28,7 @@ def main() -> None:
     clear.save(FOLDER / "clear.heic", **_BEST)
 
 
-_BEST = {"quality": 98, "chroma": 444}
+_BEST: dict[str, Any] = {"quality": 98, "chroma": 444}
 
 if __name__ == "__main__":
     pillow_heif.register_heif_opener()

@@ -7,7 +7,6 @@ A ``.pth`` file is a pickle, and a pickle can carry any program. torch's restric
 import hashlib
 import os
 import re
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,11 +84,11 @@ def read_weights(path: Path) -> ForeignWeights:
 
 
 def report_passed_over(keys: Sequence[str]) -> None:
-    """Say, on standard error, what of a file was not taken."""
+    """Say what of a file was not taken."""
     if keys:
         more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
         named = ", ".join(keys[:SHOWN])
-        print(f"passed over, as no part of a network: {named}{more}", file=sys.stderr)
+        print(f"passed over, as no part of a network: {named}{more}")
 
 
 def with_batch_counts(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
