@@ -28,9 +28,9 @@ def address_of(server: Server) -> str:
 
     def find() -> str | None:
         lines = [line for line in server.log if "over gRPC" in line]
-        return lines[0].split(" on ")[1].split()[0].rstrip('",') if lines else None
+        return lines[0].split(" on port ")[1].split()[0] if lines else None
 
-    return eventually(find)
+    return f"127.0.0.1:{eventually(find)}"
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_errors_have_their_status_and_text(client: triton.InferenceServerClient)
     bad = [image_input([EXAMPLES[0], b"no image"])]
     fails("INVALID_ARGUMENT", "element 1 of the input", client.infer, "digits", bad)
     fails("DEADLINE_EXCEEDED", "deadline", client.infer, "digits", images, timeout=1)
-    fails("DEADLINE_EXCEEDED", "", client.infer, "digits", images, client_timeout=0.0001)
+    fails("DEADLINE_EXCEEDED", "Deadline", client.infer, "digits", images, client_timeout=0.0001)
     fails("NOT_FOUND", "store has no version", client.load_model, "others")
     large = [image_input([bytes(11 * 2**20)])]
     fails("RESOURCE_EXHAUSTED", "larger than max", client.infer, "digits", large)
