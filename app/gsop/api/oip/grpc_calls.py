@@ -26,6 +26,7 @@ from gsop.api.oip import grpc_messages, metadata, repository
 from gsop.api.oip import inference_pb2 as pb
 from gsop.api.oip.inference import infer
 from gsop.api.oip.statistics import statistics
+from gsop.api.tracing import Ended, Trace
 from gsop.arena.families import CLIENT_LEFT
 from gsop.errors import (
     BodyTimeout,
@@ -37,7 +38,8 @@ from gsop.errors import (
     UnknownModel,
 )
 from gsop.keys import ANYBODY, Caller, KeyScope
-from gsop.logs import REQUEST_ID
+from gsop.logs import REQUEST_ID, TRACE_ID
+from gsop.serving.classify import VISIT
 
 log = logging.getLogger("gsop.front")
 
@@ -67,6 +69,8 @@ OPEN: frozenset[KeyScope] = frozenset()
 Messages = AsyncIterator[bytes]
 Context = Any
 Answer = Awaitable[Any]
+Answering = Callable[[Any, Caller, Context], Answer]
+Trailing = tuple[tuple[str, str], ...]
 
 
 class Calls:
@@ -82,7 +86,7 @@ class Calls:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """All calls, as a server wants them."""
-        calls = {
+        calls: dict[str, tuple[frozenset[KeyScope], Answering]] = {
             "ServerLive": (OPEN, self._server_live),
             "ServerReady": (OPEN, self._server_ready),
             "ServerMetadata": (TOLD, self._server_metadata),
@@ -101,7 +105,7 @@ class Calls:
             GRPC_SERVICE,
             {
                 name: grpc.stream_unary_rpc_method_handler(
-                    _Call(self, self._service, name, scopes, answer),
+                    _Call(self, self._service, name, scopes, answer).run,
                     response_serializer=lambda message: message.SerializeToString(),
                 )
                 for name, (scopes, answer) in calls.items()
@@ -197,23 +201,28 @@ class _Call:
         service: Service,
         name: str,
         scopes: frozenset[KeyScope],
-        answer: Callable[[Any, Caller, Context], Answer],
+        answer: Answering,
     ) -> None:
         self._calls, self._service, self._scopes, self._answer = calls, service, scopes, answer
         self._route = grpc_route(name)
         self._request = getattr(pb, f"{name}Request")
         self._is_costly = name == "ModelInfer"
 
-    async def __call__(self, messages: Messages, context: Context) -> Any:
+    async def run(self, messages: Messages, context: Context) -> Any:
+        """Answer it. gRPC waits for coroutine functions alone, and not for objects like them."""
         task = asyncio.current_task()
         assert task is not None, "gRPC begins one for each call"  # noqa: S101
         self._calls.under_way.add(task)
         task.add_done_callback(self._calls.under_way.discard)
         began, status, caller = time.perf_counter(), 500, ANYBODY
-        found = dict(context.invocation_metadata())
+        found, code = dict(context.invocation_metadata()), GSoPError.code
         id_ = _request_id(found)
         REQUEST_ID.set(id_)
-        context.set_trailing_metadata((("x-request-id", id_),))
+        trace = self._begin_trace(found)
+        own: Trailing = (("x-request-id", id_),)
+        if trace is not None:
+            own = (*own, ("traceresponse", trace.header))
+        context.set_trailing_metadata(own)
         try:
             caller = self._calls.admit(_text(found.get("authorization")), self._scopes)
             if self._is_costly:
@@ -222,21 +231,49 @@ class _Call:
             answer = await self._answer(message, caller, context)
             status = 200
         except GSoPError as error:
-            status = error.status
-            await _abort(context, id_, error)
+            status, code = error.status, error.code
+            await _abort(context, own, error)
         except asyncio.CancelledError:
             status = CLIENT_LEFT
             raise
         except Exception:  # the one place where a defect becomes an answer
             log.exception("the request ran into a defect")
-            error = GSoPError("the request could not be answered; the fault is logged")
-            await _abort(context, id_, error)
+            defect = GSoPError("the request could not be answered; the fault is logged")
+            await _abort(context, own, defect)
         finally:
             seconds = time.perf_counter() - began
             self._service.generations.meter.count_request(self._route, status, seconds)
+            if trace is not None:
+                if trace.is_kept and status != CLIENT_LEFT:
+                    self._service.exemplars.keep(self._route, seconds, trace.id)
+                trace.end(self._ended(caller, status, code))
             if self._service.settings.log_requests:
                 self._log(caller, status, seconds)
         return answer
+
+    def _begin_trace(self, found: dict[str, Any]) -> Trace | None:
+        """The trace of a call, if traces are made; of probes only where one goes on."""
+        tracer = self._service.tracer
+        if tracer is None or (not self._scopes and "traceparent" not in found):
+            return None
+        trace = tracer.begin(self._route, lambda name: _text(found.get(name)))
+        TRACE_ID.set(trace.id)
+        return trace
+
+    def _ended(self, caller: Caller, status: int, code: str) -> Ended:
+        """What a trace tells of a call: nothing that its client wrote."""
+        service, _, method = self._route.strip("/").rpartition("/")
+        attributes: dict[str, str | int] = {
+            "rpc.system": "grpc",
+            "rpc.service": service,
+            "rpc.method": method,
+            "rpc.grpc.status_code": 0 if status == 200 else _code(status).value[0],
+        }
+        if status >= 400:
+            attributes["error.type"] = str(status) if status == CLIENT_LEFT else code
+        if caller.name:
+            attributes["gsop.client"] = caller.name
+        return Ended(self._route.strip("/"), attributes, status >= 500, VISIT.get())
 
     async def _read(self, messages: Messages) -> Any:
         """The call's message.
@@ -267,12 +304,19 @@ class _Call:
         log.info("a request was answered", extra={"members": members})
 
 
-async def _abort(context: Context, id_: str, error: GSoPError) -> NoReturn:
+def _code(status: int) -> grpc.StatusCode:
+    """The word of gRPC for a status of ours that is no success."""
+    if status == CLIENT_LEFT:
+        return grpc.StatusCode.CANCELLED
+    return _CODES.get(status, grpc.StatusCode.INTERNAL)
+
+
+async def _abort(context: Context, own: Trailing, error: GSoPError) -> NoReturn:
     """Answer with an error, whose own code comes behind gRPC's."""
-    code = _CODES.get(error.status, grpc.StatusCode.INTERNAL)
+    code = _code(error.status)
     if isinstance(error, LoadFailed):
         code = grpc.StatusCode.FAILED_PRECONDITION
-    trailing = [("x-request-id", id_), ("code", error.code)]
+    trailing = [*own, ("code", error.code)]
     if isinstance(error, Unavailable):
         trailing.append(("retry-after", str(error.retry_after)))
     text = str(error)
