@@ -10,11 +10,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from gsop.api.http.routes import GRPC_SERVICE
 from gsop.processes.cage import missing
+from tests.api.oip.test_grpc import address_of
 from tests.collector import Collector, Span
 from tests.support import ROOT, Server, eventually, random_pngs
 from tests.test_layers import MODULES, imports_of, is_in, name_of
@@ -61,7 +67,8 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="module")
 def server(tiny_store: Path, collector: Collector) -> Iterator[Server]:
     cage = "auto" if missing() else "required"
-    with Traced(tiny_store, collector.url, fronts=2, log_requests=True, cage=cage) as server:
+    settings = {"fronts": 2, "log_requests": True, "cage": cage, "grpc_port": 0}
+    with Traced(tiny_store, collector.url, **settings) as server:
         yield server.wait_ready()
 
 
@@ -118,6 +125,45 @@ def test_every_image_has_its_spans(server: Server, collector: Collector) -> None
     assert count == {"read": 1, "decode": 4, "queue": 3, "forward": 3, "render": 1}
     images = {span.attributes["gsop.image"] for span in spans if span.name == "forward"}
     assert images == {0, 1, 2}
+
+
+def infer(client: Any, module: Any, trace: str) -> None:
+    """Ask by a client of the Open Inference Protocol, as part of a trace."""
+    image = module.InferInput("image", [1], "BYTES")
+    image.set_data_from_numpy(np.array(IMAGES[:1], object))
+    with client:
+        client.infer("tiny", [image], headers={"traceparent": f"00-{trace}-{PARENT}-01"})
+
+
+@pytest.mark.slow
+def test_the_inference_protocol_makes_the_same_spans(server: Server, collector: Collector) -> None:
+    of_http, of_grpc = f"{101:032x}", f"{102:032x}"
+    infer(triton_http.InferenceServerClient(server.url[len("http://") :]), triton_http, of_http)
+    infer(triton_grpc.InferenceServerClient(address_of(server)), triton_grpc, of_grpc)
+    for trace, name in (
+        (of_http, "POST /v2/models/{name}/infer"),
+        (of_grpc, f"{GRPC_SERVICE}/ModelInfer"),
+    ):
+        spans = spans_of(collector, trace, PARTS | {name})
+        root = spans.pop(name)
+        assert root.parent == PARENT
+        assert {span.parent for span in spans.values()} == {root.id}
+        assert spans.keys() == PARTS
+        assert root.attributes["gsop.model"] == "tiny"
+    assert root.attributes["rpc.grpc.status_code"] == 0
+
+
+@pytest.mark.slow
+def test_a_failed_call_over_grpc_is_told_by_its_code(server: Server, collector: Collector) -> None:
+    trace = f"{103:032x}"
+    with triton_grpc.InferenceServerClient(address_of(server)) as client:
+        sent = {"traceparent": f"00-{trace}-{PARENT}-01"}
+        with pytest.raises(triton_grpc.InferenceServerException):
+            client.get_model_metadata("nothing", headers=sent)
+    name = f"{GRPC_SERVICE}/ModelMetadata"
+    root = spans_of(collector, trace, {name})[name]
+    assert root.attributes["error.type"] == "unknown_model"
+    assert not root.failed
 
 
 @pytest.mark.slow

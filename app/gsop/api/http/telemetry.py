@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gsop.api.http.access import caller_of, changes_something
 from gsop.api.http.browsers import protect
 from gsop.api.http.problems import ERROR_CODE, internal_error
-from gsop.api.http.routes import HEALTHZ, METRICS, READYZ, route_of
+from gsop.api.http.routes import HEALTHZ, METRICS, READYZ, V2_LIVE, V2_READY, route_of
 from gsop.api.http.service import TOLD, Service
 from gsop.api.tracing import Ended, Trace
 from gsop.arena.families import CLIENT_LEFT, OTHER
@@ -23,7 +23,7 @@ from gsop.serving.classify import VISIT, CallerLeft
 
 log = logging.getLogger("gsop.front")
 
-_FREQUENT = frozenset({HEALTHZ, READYZ, METRICS})
+_FREQUENT = frozenset({HEALTHZ, READYZ, METRICS, V2_LIVE, V2_READY})
 _SANE_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 
 
