@@ -250,8 +250,7 @@ def test_a_trailer_is_no_header(server: Server) -> None:
 
 @pytest.mark.parametrize("trailer", [b"Content-Length: 7", b"Transfer-Encoding: gzip"])
 def test_a_trailer_that_would_bound_the_body_is_refused(server: Server, trailer: bytes) -> None:
-    hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    answer = sent(server, CHUNKED + b"\r\n1\r\na\r\n0\r\n%b\r\n\r\n" % trailer + hidden)
+    answer = sent(server, CHUNKED + b"\r\n1\r\na\r\n0\r\n%b\r\n\r\n" % trailer + HIDDEN)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"alive" not in answer
 
@@ -284,6 +283,37 @@ def test_other_codings_than_chunked_are_refused(server: Server, coding: str) -> 
     head = CHUNKED.replace(b"chunked", coding.encode())
     answer = sent(server, head + b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD))
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+HIDDEN = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 53\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: \x0bchunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 0\r\nContent-Length: 48\r\n\r\n",
+        b"Content-Length: 0,48\r\n\r\n",
+        b"Content-Length: +0\r\n\r\n",
+        b"X: a\rContent-Length: 48\r\n\r\n",
+        b"X: a\0b\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n2;\nxx\r\n4c\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\naX\r\n0\r\n\r\n",
+    ],
+)
+def test_what_a_proxy_could_read_otherwise_is_refused(server: Server, framing: bytes) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    answer = sent(server, head + framing + HIDDEN)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"alive" not in answer
 
 
 def test_the_lines_of_a_head_are_counted(server: Server) -> None:
