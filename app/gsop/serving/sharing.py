@@ -154,7 +154,7 @@ class Sharing:
 
     def __init__(self, supervisor: "Supervisor", settings: Settings) -> None:
         self._supervisor = supervisor
-        self._mark = settings.replica_mark
+        self._mark = supervisor.memory.settings.replica_mark  # given at the start, if by nobody
         self._seconds = settings.shared_seconds
         self._store = _connected(settings.shared_url)
         self._after: dict[tuple[str, int], int] = {}
