@@ -1,6 +1,7 @@
 """Bodies of the Open Inference Protocol: what they are taken for, and what a lie cannot cost."""
 
 import json
+import random
 import struct
 from typing import Any
 
@@ -14,6 +15,7 @@ from gsop.api.oip.outputs import Answer, Output
 from gsop.api.oip.request import InferenceRequest
 from gsop.api.oip.tensors import pack_elements
 from gsop.errors import RequestError
+from tests.api.oip.hostile import hostile_body
 
 MOST = 4
 
@@ -163,6 +165,16 @@ def test_json_is_not_built_if_it_holds_too_much() -> None:
 def test_no_bytes_do_anything_else_than_to_be_refused(body: bytes, length: str | None) -> None:
     with pytest.raises(RequestError):
         parse(body, length).images(MOST)
+
+
+def test_whatever_lie_is_refused_or_harmless() -> None:
+    chance, refused = random.Random(1), 0  # noqa: S311
+    for _ in range(1000):
+        try:
+            assert len(parse(*hostile_body(chance, b"\x89PNG one")).images(MOST)) <= MOST
+        except RequestError:
+            refused += 1
+    assert refused > 700
 
 
 @given(images=st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=MOST))

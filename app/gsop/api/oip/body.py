@@ -33,7 +33,7 @@ from gsop.errors import RequestError
 LENGTH_HEADER = "Inference-Header-Content-Length"
 
 MOST_JSON_VALUES = 250_000
-"""Of the JSON: the pixels of an image of 256 × 256, and no more than milliseconds to build."""
+"""Of the JSON: far more than images need, and no more than milliseconds to build."""
 
 MOST_TENSORS = 256
 """That a request may name."""

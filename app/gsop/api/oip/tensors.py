@@ -12,25 +12,14 @@ from itertools import chain
 from struct import Struct
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from gsop.errors import RequestError
 
-DATATYPES = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("<u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("<i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-}
+DATATYPES = frozenset(
+    (
+        *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+        *("FP16", "FP32", "FP64"),
+    )
+)
 """Those whose elements are of one size."""
 
 BYTES = "BYTES"
@@ -39,8 +28,6 @@ BYTES = "BYTES"
 MOST_DIMENSIONS = 8
 
 _LENGTH = Struct("<I")
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -88,44 +75,6 @@ class Tensor:
                 f"tells of {self.size}"
             )
         return found
-
-    def array(self, shape: Sequence[int]) -> Array:
-        """The elements of a tensor of numbers, ``(…)`` as its shape tells; raw bytes are shared.
-
-        Args:
-            shape: that it must have; -1 is any length.
-
-        Raises:
-            RequestError: if it has another one, or other bytes or values than that tells.
-        """
-        dtype = DATATYPES[self.datatype]
-        matches = len(shape) == len(self.shape) and all(
-            wanted in (-1, length) for wanted, length in zip(shape, self.shape, strict=True)
-        )
-        if not matches:
-            raise RequestError(
-                f"input {self.name!r} has the shape {_told(self)}; the model takes {list(shape)}"
-            )
-        if self.raw is not None:
-            if len(self.raw) != self.size * dtype.itemsize:
-                raise RequestError(
-                    f"input {self.name!r} has {len(self.raw)} bytes; {self.datatype} of shape "
-                    f"{_told(self)} are {self.size * dtype.itemsize}"
-                )
-            return np.frombuffer(self.raw, dtype).reshape(self.shape)
-        values = flat(self.data, self.size + 1)
-        if len(values) != self.size:
-            raise RequestError(
-                f"input {self.name!r} holds other values than its shape {_told(self)} tells of"
-            )
-        try:
-            numbers = np.array(values, np.float64 if dtype.kind == "f" else np.int64)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise RequestError(f"input {self.name!r} holds what is no number") from error
-        cast = numbers.astype(dtype)
-        if dtype.kind != "f" and (cast != numbers).any():
-            raise RequestError(f"input {self.name!r} holds values that are no {self.datatype}")
-        return cast.reshape(self.shape)
 
     def _split(self, raw: memoryview, most: int) -> Iterator[bytes]:
         at, count = 0, 0
