@@ -230,8 +230,13 @@ def test_keys_come_and_go_without_a_restart(tiny_store: Path, tmp_path: Path) ->
 
         with ThreadPoolExecutor() as pool:
             loading = pool.submit(load)
+            withdrawn = {"Authorization": f"Bearer {keys['goes'][0]}"}
             new.replace(file)
-            eventually(lambda: status("goes") == 401)
+            eventually(
+                lambda: server.http.get("/models", headers=withdrawn).status_code == 401,
+                seconds=1.0,  # as SECURITY.md says
+            )
+            assert status("goes") == 401
             assert status("comes") == 200
             ended.set()
             loading.result()

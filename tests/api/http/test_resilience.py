@@ -98,6 +98,15 @@ def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
     assert server.metric("gsop_resent_total") > 0
 
 
+def test_an_engine_that_is_stopped_without_work_is_replaced(tiny_store: Path) -> None:
+    with Server(tiny_store, models="tiny", hang_seconds=3) as server:
+        stopped = server.wait_ready().engine()
+        os.kill(stopped, signal.SIGSTOP)
+        assert server.predict(IMAGES[0])["predictions"]  # by its successor
+        assert server.engine() != stopped
+        assert any("stands still without a batch" in line for line in server.log)
+
+
 def zombies(server: Server) -> list[int]:
     """Descendants that have ended and that nobody has taken away."""
     return [pid for pid in server.descendants() if state_of(pid) == "Z"]
