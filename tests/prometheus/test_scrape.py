@@ -13,16 +13,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import numpy as np
 import pytest
 import yaml
 
+from tests.failing_backends import NAN
 from tests.prometheus.test_dashboard import QUERIES, filled
 from tests.prometheus.test_rules import ALERTS, RECORDS, RULES
-from tests.support import ROOT, Server, eventually, free_port, random_pngs, send_all
+from tests.support import ROOT, Server, eventually, free_port, png, random_pngs, send_all
 
 pytestmark = [
     pytest.mark.slow,
@@ -131,8 +134,20 @@ class Load:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server(ROOT / "model_store", slots=4, drift_window=100, max_images=2) as server:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ships, and the same again as version 2."""
+    store = tmp_path_factory.mktemp("store") / "store"
+    shutil.copytree(ROOT / "model_store", store)
+    second = shutil.copytree(store / "digits/1", store / "digits/2") / "manifest.json"
+    second.write_text(json.dumps(json.loads(second.read_text()) | {"version": "2"}))
+    return store
+
+
+@pytest.fixture(scope="module")
+def server(store: Path) -> Iterator[Server]:
+    backend = "tests.failing_backends:Regressed"
+    settings = {"slots": 4, "drift_window": 100, "max_images": 2, "models": "digits/1"}
+    with Server(store, backend=backend, **settings) as server:
         yield server.wait_ready()
 
 
@@ -189,6 +204,28 @@ def test_nothing_is_alerted_while_all_is_well(server: Server, prometheus: Promet
 def test_overload_is_alerted(server: Server, prometheus: Prometheus) -> None:
     with Load(server, 24):
         eventually(lambda: "GsopOverloaded" in prometheus.firing(), 60)
+
+
+def test_a_bad_canary_is_alerted(server: Server, prometheus: Prometheus) -> None:
+    """One that answers some images with NaN loses its share; until then its share is recorded."""
+    server.http.post("/models/digits/versions/2/load").raise_for_status()
+    etag = server.http.get("/models/digits").headers["ETag"]
+    traffic = {"stable": "1", "canary": "2", "percent": 50, "auto_rollback": True}
+    server.http.put(
+        "/models/digits/traffic", json=traffic, headers={"If-Match": etag}
+    ).raise_for_status()
+    with Load(server, 2):
+        for record in WITHOUT_CANARY:
+            eventually(partial(prometheus.ask, record), 60)
+    marked = png(np.full((32, 32, 3), NAN, np.uint8))
+
+    def is_taken_back() -> bool:
+        server.http.post("/predict", content=marked, headers={"Content-Type": "image/png"})
+        return server.metric("gsop_rollbacks_total") > 0
+
+    eventually(is_taken_back, 60)
+    for alert in ("GsopRolledBack", "GsopNonFiniteOutput"):
+        eventually(lambda: alert in prometheus.firing(), 60)  # noqa: B023
 
 
 def test_a_killed_engine_is_alerted(server: Server, prometheus: Prometheus) -> None:
