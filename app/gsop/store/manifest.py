@@ -103,7 +103,7 @@ class VersionKey:
     def of(cls, version: str) -> Self:
         """The key of a version's name."""
         pieces = re.findall(r"\d+|[^\d]+", version)
-        return cls(tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in pieces))
+        return cls(tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pieces))
 
 
 def validation_reasons(error: ValidationError) -> str:
