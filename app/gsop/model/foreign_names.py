@@ -23,16 +23,17 @@ AVERAGED = frozenset(
 WRAPPERS = frozenset(
     {"module", "_orig_mod", "model", "backbone", "net", "network", "encoder", "encoder_q"}
     | {"base_encoder", "base_model", "resnet", "state_dict", "model_state_dict", "model_state"}
-    | {"params", "weights", *AVERAGED}
+    | {"params", "weights", "body", *AVERAGED}
 )
 """Names that are taken off the front of keys, and that a file's state dict may lie under."""
 
 _NO_NETWORK = re.compile(
     r"(criterion|loss\w*|optim\w*|\w*sched\w*|scaler|grad_scaler|\w*metrics?|n_averaged|epoch"
     r"|(global_)?step|iteration|(train|val|valid|test)_\w+|hyper_parameters|hparams|callbacks|args"
-    r"|config|cfg|loops|rng\w*|torch_rng\w*|pytorch-lightning_version|ema_decay|decay|updates)(\.|$)"
+    r"|config|cfg|loops|rng\w*|torch_rng\w*|pytorch-lightning_version|ema_decay|decay|updates"
+    r"|neck|fpn|rpn|roi_heads?|(rpn|bbox|mask|keypoint|decode|auxiliary)_head)(\.|$)"
 )
-"""Keys of what a training keeps beside its network."""
+"""Keys of what a training keeps beside its network, and what detectors put onto a ResNet."""
 
 _TRANSFORMERS = tuple(
     (re.compile(theirs), ours)
@@ -78,8 +79,10 @@ def known_names(state_dict: Mapping[str, Tensor]) -> Named:
     """
     found: dict[str, tuple[bool, Tensor]] = {}
     passed_over = []
+    # mmcv keeps what it averages beside its network, under names without dots.
+    beside = {f"ema_{key.replace('.', '_')}" for key in state_dict if "." in key}
     for key, tensor in state_dict.items():
-        if is_no_part(key):
+        if key in beside or is_no_part(key):
             passed_over.append(key)
             continue
         name, averaged = _without_wrappers(key)

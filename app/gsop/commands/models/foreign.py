@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -32,6 +33,21 @@ _SHARED = 4
 
 _SPARE_BYTES = 2**20
 
+
+def _number(kind: np.dtype[Any], data: bytes) -> float | int | bool:
+    """In place of numpy's own: it makes numbers alone, and none larger than its bytes."""
+    if kind.kind not in "biuf" or not isinstance(data, bytes) or len(data) != kind.itemsize:
+        raise ValueError("no number")
+    found: float | int | bool = np.frombuffer(data, kind)[0].item()
+    return found
+
+
+_NUMBERS: list[Any] = [
+    *((_number, f"numpy.{part}.multiarray.scalar") for part in ("core", "_core")),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("?", *"bhilqBHILQefd")),
+]
+"""What single numbers of numpy are made by: an accuracy of that type lies beside many networks."""
 
 SHOWN = 5
 """Keys that are listed by name."""
@@ -115,7 +131,8 @@ def _read_safetensors(path: Path, file: BinaryIO) -> object:
 def _read_pickle(path: Path, file: BinaryIO) -> object:
     _check_archive(path, file)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMBERS):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch lets through whatever a damaged file makes it trip over
         if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise StoreError(
