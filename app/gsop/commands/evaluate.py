@@ -311,7 +311,7 @@ def _print(found: Findings, manifest: Manifest, which: str) -> None:
         ("model", f"{manifest.name}/{manifest.version}"),
         ("images", f"{len(found.answers)} {which}"),
         ("top-1", str(figures.top1)),
-        ("top-5", str(figures.top5)),
+        *figures.told_top5(),
         ("loss", f"{figures.loss:.4f}"),
         ("calibration error", f"{figures.calibration_error:.2%}"),
         ("labels in doubt", str(len(found.suspects))),

@@ -11,6 +11,8 @@ def test_the_figures_are_those_of_the_answers() -> None:
     figures = Figures(made([[0.94, *[0.01] * 6], wrong, wrong], [0, 1, 5]))
     assert figures.top1.share == pytest.approx(1 / 3)
     assert figures.top5.share == pytest.approx(2 / 3)
+    assert figures.told_top5() == [("top-5", str(figures.top5))]
+    assert figures.facts()["top5"] == pytest.approx(2 / 3)
     assert figures.confusion[1, 0] == figures.confusion[5, 0] == figures.confusion[0, 0] == 1
     # One image at 0.94 that is right, two at 0.40 that are wrong: (0.06 + 2 · 0.40) / 3.
     assert figures.calibration_error == pytest.approx(0.86 / 3, abs=1e-6)
@@ -41,7 +43,9 @@ def test_a_calibrated_model_has_no_calibration_error() -> None:
     truth = (rng.uniform(size=len(first)) > first).astype(int)
     figures = Figures(made(np.stack([first, 1 - first], axis=1).tolist(), truth.tolist()))
     assert figures.calibration_error < 0.01
-    assert figures.top5.share == 1
+    assert figures.top5.share == 1  # of two classes, which says nothing
+    assert figures.told_top5() == []
+    assert "top5" not in figures.facts()
     for one in figures.bins:
         assert one.low <= one.confidence <= one.high
     shares = [right for _, _, right in figures.coverage]

@@ -57,6 +57,9 @@ class Bin(NamedTuple):
     right: Rate
 
 
+_TOP = 5
+
+
 @dataclass(frozen=True)
 class Figures:
     """What answers come to.
@@ -84,9 +87,13 @@ class Figures:
     def top5(self) -> Rate:
         """Images whose class is among the five most probable."""
         probabilities = self.answers.probabilities
-        most = min(5, probabilities.shape[1])
-        best = np.argpartition(-probabilities, most - 1, axis=1)[:, :5]
+        most = min(_TOP, probabilities.shape[1])
+        best = np.argpartition(-probabilities, most - 1, axis=1)[:, :_TOP]
         return Rate(int((best == self.answers.truth[:, None]).any(axis=1).sum()), len(best))
+
+    def told_top5(self) -> list[tuple[str, str]]:
+        """The row of a table; none where five classes or fewer would make it 100 % for anything."""
+        return [("top-5", str(self.top5))] if len(self.answers.labels) > _TOP else []
 
     @property
     def loss(self) -> float:
@@ -172,8 +179,11 @@ class Figures:
             "samples": len(self.answers),
             "top1": self.top1.share,
             "top1_interval": list(self.top1.interval),
-            "top5": self.top5.share,
-            "top5_interval": list(self.top5.interval),
+            **(
+                {"top5": self.top5.share, "top5_interval": list(self.top5.interval)}
+                if self.told_top5()
+                else {}
+            ),
             "loss": self.loss,
             "calibration_error": self.calibration_error,
             "macro_f1": float(np.mean([c.f1 for c in self.classes])),

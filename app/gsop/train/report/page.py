@@ -77,7 +77,7 @@ def _summary(found: Findings) -> Html:
     rows: list[tuple[str, str]] = [
         ("images", f"{len(found.answers)}, and {len(found.broken)} that cannot be read"),
         ("top-1", str(figures.top1)),
-        ("top-5", str(figures.top5)),
+        *figures.told_top5(),
         ("mean loss", f"{figures.loss:.4f}"),
         ("calibration error", f"{figures.calibration_error:.2%}"),
         ("labels in doubt", str(len(found.suspects))),
