@@ -57,7 +57,7 @@ class Predict:
                 timeout_ms=query.timeout_ms,
                 watch=watch_of(request),
             )
-        scope[TOLD] = _told(outcomes, visit.memory.held)
+        scope[TOLD] = _told(outcomes, sum(map(len, parts.images)))
         familiar = await _familiarity(service, outcomes) if query.familiarity else ()
         response = _response(outcomes, query, familiar, visit.seconds)
         await response(scope, receive, send)
