@@ -1,8 +1,12 @@
 """What proxies, probes and operators do to the service, as they have reported it elsewhere."""
 
+import dataclasses
 import http.client
 import io
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -20,7 +24,8 @@ from PIL import Image
 
 from gsop.api.http.routes import ROUTES, route_of
 from gsop.keys import make_key
-from tests.support import Server, eventually, free_port, random_pngs
+from tests.stores import publish_tiny
+from tests.support import TINY, Server, eventually, free_port, random_pngs
 
 pytestmark = pytest.mark.slow
 
@@ -189,3 +194,31 @@ def test_what_is_recent_obeys_the_filter(server: Server) -> None:
     assert {entry["label"] for entry in listed} == {label}
     wrong = server.http.get("/attention?class=nobody").json()["detail"]
     assert "GET /models/tiny lists the labels" in wrong
+
+
+def test_the_list_tells_what_serves_though_the_files_were_replaced(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    with Server(tmp_path, models="tiny") as server:
+        server.wait_ready()
+        before = server.http.get("/models/tiny").json()["versions"]
+        shutil.rmtree(tmp_path / "tiny")
+        publish_tiny(tmp_path, config=dataclasses.replace(TINY, num_classes=7), size=40)
+        assert server.http.get("/models/tiny").json()["versions"] == before
+        (listed,) = server.http.get("/models").json()["models"]
+        assert (listed["loaded"], listed["classes"], listed["input"]["height"]) == (True, 10, 32)
+        assert len(server.predict(GOOD, top_k=99)["predictions"]) == 10
+
+
+@pytest.mark.parametrize("everybody", [False, True], ids=["its group", "each process"])
+def test_a_signal_to_all_of_it_ends_it_quietly(tiny_store: Path, everybody: bool) -> None:
+    """As `timeout` sends it to a group, and systemd to all processes of a service."""
+    server = Server(tiny_store, models="tiny")
+    server.command = ["setsid", *server.command]
+    with server:
+        server.wait_ready()
+        others = list(server.descendants()) if everybody else []
+        os.killpg(server.process.pid, signal.SIGTERM)
+        for pid in others:
+            os.kill(pid, signal.SIGTERM)
+        assert server.process.wait(60) in (0, 143)
+    assert not [line for line in server.log if "Traceback" in line or '"error"' in line]
