@@ -244,7 +244,7 @@ def test_a_client_that_leaves_frees_its_slot(server: Server) -> None:
 
 
 def test_a_killed_front_comes_back_with_all_its_slots(tiny_store: Path) -> None:
-    with Server(tiny_store, models="tiny", slots=8) as server:
+    with Server(tiny_store, models="tiny", slots=8, slots_per_client=8) as server:
         server.wait_ready()
         with engine_stopped(server):
             join = in_background(send_until_error(server))
