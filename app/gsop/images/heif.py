@@ -62,10 +62,11 @@ def by_libheif(data: bytes) -> Opened:
         )
     try:
         file = library.open_heif(BytesIO(data))
+        width, height = file.size
     except _ERRORS as error:
         # It opens none whose parts do not make up its size; too large a size is the better reason.
         return _Unopened(*(_announced(data) or (0, 0)), error)
-    (width, height), coded = file.size, _announced(data)
+    coded = _announced(data)
     if coded and coded[0] * coded[1] > (width + _BLOCK) * (height + _BLOCK):
         width, height = coded  # a part of it is cut out when all is decoded
     return _OpenedByLibheif(file, width, height)

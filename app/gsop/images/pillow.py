@@ -35,6 +35,7 @@ _ERRORS = (
     OverflowError,  # TIFF offsets beyond the address space
     EOFError,  # an animated WebP without frames
     AssertionError,  # an indexed PNG without a palette
+    RuntimeError,  # an AVIF that is broken behind its header
 )
 """What Pillow 11 to 13 raise on hostile bytes, found by reading them and by some million mutated
 files. Image.open turns other classes (struct.error, KeyError) into these."""
