@@ -20,9 +20,11 @@ from collections.abc import Mapping, Sequence
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace import Tracer as SdkTracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -40,6 +42,7 @@ MOST_WAITING = 2048
 CLOSE_SECONDS = 2.0
 """How long the end of a process waits for what has not been sent."""
 
+_IDS = RandomIdGenerator()
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -60,7 +63,11 @@ class OtelTracer:
 
     def begin(self, name: str, header: Lookup) -> "OtelTrace":
         """A request begins."""
-        return OtelTrace(self._tracer, name, header)
+        return OtelTrace(self._tracer, self._processor, name, header)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self._provider.force_flush()
 
     def close(self) -> None:
         """Send what waits, for a moment, and stop."""
@@ -74,8 +81,8 @@ class OtelTracer:
 class OtelTrace:
     """A request's :class:`~gsop.api.tracing.Trace`."""
 
-    def __init__(self, tracer: SdkTracer, name: str, header: Lookup) -> None:
-        self._tracer = tracer
+    def __init__(self, tracer: SdkTracer, sink: SpanProcessor, name: str, header: Lookup) -> None:
+        self._sink = sink
         self._began = time.monotonic_ns()
         self._wall = time.time_ns() - self._began
         self._span = tracer.start_span(
@@ -101,20 +108,19 @@ class OtelTrace:
     def end(self, ended: Ended) -> None:
         """Make the spans."""
         now, span = time.monotonic_ns(), self._span
-        if not span.is_recording():
+        if not isinstance(span, SdkSpan) or not span.is_recording():
             return
         span.update_name(ended.name)
         span.set_attributes(ended.attributes)
         if ended.failed:
             span.set_status(Status(StatusCode.ERROR))
         if ended.visit is not None:
-            self._add_parts(ended.visit, now)
+            self._add_parts(span, ended.visit, now)
         span.end(now + self._wall)
 
-    def _add_parts(self, visit: Visit, now: int) -> None:
-        parent = set_span_in_context(self._span, Context())
+    def _add_parts(self, root: SdkSpan, visit: Visit, now: int) -> None:
         model = visit.model.manifest
-        self._span.set_attributes(
+        root.set_attributes(
             {
                 "gsop.model": model.name,
                 "gsop.version": model.version,
@@ -122,36 +128,49 @@ class OtelTrace:
                 "gsop.images": len(visit.ways),
             }
         )
-        self._add(parent, "read", visit.began, visit.read or now, {})
+        self._add(root, "read", visit.began, visit.read or now, {})
         for number, way in enumerate(visit.ways):
-            self._add_way(parent, way, visit.answered or now, {"gsop.image": number})
+            self._add_way(root, way, visit.answered or now, {"gsop.image": number})
         if visit.answered:
-            self._add(parent, "render", visit.answered, now, {})
+            self._add(root, "render", visit.answered, now, {})
 
-    def _add_way(self, parent: Context, way: Way, end: int, which: Mapping[str, int]) -> None:
+    def _add_way(self, root: SdkSpan, way: Way, end: int, which: Mapping[str, int]) -> None:
         if not way.began:
             return
-        self._add(parent, "decode", way.began, way.decoded or end, which)
+        self._add(root, "decode", way.began, way.decoded or end, which)
         if not way.decoded:
             return
         answer = way.inference
         if answer is None:
-            self._add(parent, "queue", way.decoded, end, which)
+            self._add(root, "queue", way.decoded, end, which)
         else:
-            self._add(parent, "queue", answer.submitted, answer.started, which)
+            self._add(root, "queue", answer.submitted, answer.started, which)
             told: dict[str, str | int] = {
                 **which,
                 "gsop.prediction": answer.id,
                 "gsop.engine": answer.engine,
                 "gsop.batch_size": answer.batch,
             }
-            self._add(parent, "forward", answer.started, answer.finished, told)
+            self._add(root, "forward", answer.started, answer.finished, told)
 
     def _add(
-        self, parent: Context, name: str, began: int, ended: int, told: Mapping[str, str | int]
+        self, root: SdkSpan, name: str, began: int, ended: int, told: Mapping[str, str | int]
     ) -> None:
-        span = self._tracer.start_span(name, parent, attributes=told, start_time=began + self._wall)
-        span.end(ended + self._wall)
+        # Made whole: what the SDK's own way does for spans that are open would only cost.
+        context = self._context
+        own = SpanContext(context.trace_id, _IDS.generate_span_id(), False, context.trace_flags)
+        self._sink.on_end(
+            ReadableSpan(
+                name,
+                own,
+                context,
+                root.resource,
+                told,
+                start_time=began + self._wall,
+                end_time=ended + self._wall,
+                instrumentation_scope=root.instrumentation_scope,
+            )
+        )
 
 
 def _parent(header: Lookup) -> Context:
