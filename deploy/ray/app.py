@@ -7,22 +7,58 @@ Batches stay the service's own: Ray only passes requests on, as many at once as 
 needs Ray (`pip install 'ray[serve]'`) beside the package, on each node.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 from fastapi import FastAPI
-from ray import serve
+from ray import serve  # type: ignore[import-not-found]  # not among the packages of the tests
 
 SLOTS = 256
 """``GSOP_SLOTS``: the requests that a replica takes at once."""
 
+START_SECONDS = 300.0
+"""How long a replica may take to be ready; Ray then starts another in its place."""
+
 
 def build() -> FastAPI:
     """The application. Called on the replica, so nothing of it has to be sent there."""
+    import asyncio
+
     from gsop.api.http.app import create_app
+    from gsop.api.http.health import unreadiness
 
-    return create_app()
+    app = create_app()
+    starting = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def until_ready(app: FastAPI) -> AsyncIterator[None]:
+        # To Ray a replica takes requests as soon as this has begun.
+        async with starting(app):
+            async with asyncio.timeout(START_SECONDS):
+                while unreadiness(app.state.service) is not None:  # noqa: ASYNC110  # another process's
+                    await asyncio.sleep(0.05)
+            yield
+
+    app.router.lifespan_context = until_ready
+    return app
 
 
-app = serve.deployment(
-    serve.ingress(build)(),
+class Replica:
+    """What Ray asks beside requests."""
+
+    app: Any  # the application, by the base that Ray gives it
+
+    def check_health(self) -> None:
+        """Raise if the replica is to be replaced; of engines that die the service takes care."""
+        from gsop.api.http.health import is_alive
+
+        if not is_alive(self.app.state.service):
+            raise RuntimeError("the service has failed; its log says why")
+
+
+deployment = serve.deployment(
+    serve.ingress(build)(Replica),
     name="gsop",
     max_ongoing_requests=SLOTS,  # Ray's own five would starve the batches
     max_queued_requests=2 * SLOTS,  # of more Ray answers 503 by itself
@@ -37,4 +73,5 @@ app = serve.deployment(
         "downscale_delay_s": 600,
     },
     ray_actor_options={"num_cpus": 2},
-).bind()
+)
+app = deployment.bind()
