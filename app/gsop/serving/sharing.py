@@ -239,7 +239,8 @@ class Sharing:
         width = manifest.answer.width
         most = max(1, min(MOST_RECORDS, MOST_BYTES // (8 * width)))
         query = NewestQuery(index, self._after.get(key, 0), most)
-        records, after = query.read(*_asked(address, query), width)
+        meta, values = _asked(address, query)
+        records, after = query.read(meta, values, width)
         pipe = self._store.pipeline(transaction=False)
         for record, caller in records:
             meta = {
@@ -257,7 +258,7 @@ class Sharing:
         """Tell what this instance has counted, and hear what others have."""
         name = f"gsop:statistics:{version}"
         pipe = self._store.pipeline(transaction=False)
-        pipe.hset(name, self._mark, told.pack())  # type: ignore[arg-type]  # bytes, too
+        pipe.hset(name, self._mark, told.pack())
         pipe.expire(name, self._seconds)
         pipe.hgetall(name)
         fields: Mapping[bytes, bytes] = pipe.execute()[-1]
