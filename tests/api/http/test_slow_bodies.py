@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gsop.api.http.body_limits import MAX_SMALL_BYTES
 from tests.support import Server, eventually, random_pngs
 
 pytestmark = pytest.mark.slow
@@ -29,12 +30,14 @@ def server(tiny_store: Path) -> Iterator[Server]:
         yield server.wait_ready()
 
 
-def begin(server: Server, announced: int, sent: bytes) -> socket.socket:
+def begin(
+    server: Server, announced: int, sent: bytes, call: str = "POST /predict"
+) -> socket.socket:
     """Send the head of a request and the beginning of its body."""
     address = urlsplit(server.url)
     connection = socket.create_connection((address.hostname, address.port or 80), timeout=30)
     head = (
-        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+        f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {announced}\r\n\r\n"
     )
     connection.sendall(head.encode() + sent)
@@ -67,3 +70,31 @@ def test_bodies_in_memory_are_bounded_and_the_bound_frees_itself(server: Server)
     # All given back: a large body fits again.
     large = GOOD + b"\0" * 90_000
     eventually(lambda: server.predict(large)["predictions"])
+
+
+SMALL = (
+    "PUT /models/tiny/traffic",
+    "POST /models/tiny/versions/1/load",
+    "POST /v2/repository/index",
+    "POST /v2/repository/models/tiny/load",
+)
+
+
+@pytest.mark.parametrize("call", SMALL)
+def test_bodies_that_hold_no_image_are_small_and_in_time_too(server: Server, call: str) -> None:
+    assert answer_of(begin(server, MAX_SMALL_BYTES + 1, b"{", call)) == (413, "body_too_large")
+    assert answer_of(begin(server, 1000, b"{", call)) == (408, "body_timeout")
+
+
+def test_every_call_that_takes_a_body_bounds_it(server: Server) -> None:
+    names = {"name": "tiny", "version": "1"}
+    paths = server.http.get("/openapi.json").json()["paths"]
+    calls = {
+        f"{method.upper()} {path.format_map(names)}"
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "requestBody" in operation
+    }
+    assert {"POST /predict", *SMALL[:2]} <= calls
+    for call in calls:
+        assert answer_of(begin(server, 10_000_000, b"{", call)) == (413, "body_too_large"), call

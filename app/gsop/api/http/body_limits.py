@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 from starlette.requests import ClientDisconnect, Request
 
 from gsop.errors import BodyTimeout, BodyTooLarge
-from gsop.serving.body_memory import BodyShare
+from gsop.serving.body_memory import BodyMemory, BodyShare
 from gsop.settings import Settings
 
 LEAST_RATE = 1000
@@ -27,6 +27,9 @@ LEAST_RATE = 1000
 
 FIRST_SECONDS = 5.0
 """In which a body need not keep up with its rate: a connection may stand still a while."""
+
+MAX_SMALL_BYTES = 64 * 1024
+"""Of a body that holds no image."""
 
 ANNOUNCED = "gsop.announced"
 """In a request's ASGI scope: its body's :class:`Announced`, where the server tells it."""
@@ -97,6 +100,13 @@ async def gather(request: Request, memory: BodyShare, limits: BodyLimits) -> byt
             "send it faster, or a smaller image"
         ) from error
     return b"".join(parts)
+
+
+async def gather_small(request: Request, settings: Settings) -> bytes:
+    """The body of a call that takes no image; raises as :func:`gather`."""
+    limits = BodyLimits.of(settings)._replace(max_bytes=MAX_SMALL_BYTES)
+    with BodyMemory(MAX_SMALL_BYTES, MAX_SMALL_BYTES).share("") as share:
+        return await gather(request, share, limits)
 
 
 async def _parts(request: Request) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from gsop.api.http.access import caller_of
 from gsop.api.http.bodies import LARGE_BYTES, refuse_compressed
-from gsop.api.http.body_limits import BodyLimits, gather
+from gsop.api.http.body_limits import BodyLimits, gather, gather_small
 from gsop.api.http.health import healthz, readyz
 from gsop.api.http.models import stored_versions
 from gsop.api.http.problems import documented
@@ -44,6 +44,7 @@ from gsop.api.oip.schemas import (
 )
 from gsop.api.oip.statistics import statistics
 from gsop.errors import (
+    BodyTimeout,
     BodyTooLarge,
     Conflict,
     Draining,
@@ -52,16 +53,12 @@ from gsop.errors import (
     RequestError,
     UnknownModel,
 )
-from gsop.serving.body_memory import BodyMemory
 from gsop.serving.engines import LoadedModel
 
 log = logging.getLogger("gsop.front")
 router = APIRouter(tags=["open inference protocol"])
 
 INFER = (f"{V2_MODEL}/infer", f"{V2_VERSION}/infer")
-
-MAX_SMALL_BYTES = 64 * 1024
-"""Of a body that holds no tensors."""
 
 
 class Infer:
@@ -206,7 +203,7 @@ _add("/stats", "Statistics of a model", model_statistics, Statistics)
     V2_INDEX,
     summary="The store's versions",
     response_model=list[IndexEntry],
-    responses=documented(RequestError, BodyTooLarge),
+    responses=documented(RequestError, BodyTimeout, BodyTooLarge),
 )
 async def index(request: Request, service: ServiceDep) -> list[dict[str, str]]:
     """Every version in the store or loaded; with `{"ready": true}` only those that are ready."""
@@ -219,7 +216,9 @@ async def index(request: Request, service: ServiceDep) -> list[dict[str, str]]:
     V2_LOAD,
     summary="Load a model",
     response_class=Response,
-    responses=documented(RequestError, BodyTooLarge, UnknownModel, Conflict, LoadFailed, NotReady),
+    responses=documented(
+        RequestError, BodyTimeout, BodyTooLarge, UnknownModel, Conflict, LoadFailed, NotReady
+    ),
 )
 async def load(request: Request, name: str, service: ServiceDep) -> Response:
     """Load the store's newest version of a model, or the one of the parameter `version`.
@@ -236,7 +235,9 @@ async def load(request: Request, name: str, service: ServiceDep) -> Response:
     V2_UNLOAD,
     summary="Unload a model",
     response_class=Response,
-    responses=documented(RequestError, BodyTooLarge, UnknownModel, Conflict, LoadFailed, NotReady),
+    responses=documented(
+        RequestError, BodyTimeout, BodyTooLarge, UnknownModel, Conflict, LoadFailed, NotReady
+    ),
 )
 async def unload(request: Request, name: str, service: ServiceDep) -> Response:
     """Unload all versions of a model, or the one of the parameter `version`."""
@@ -248,9 +249,7 @@ async def unload(request: Request, name: str, service: ServiceDep) -> Response:
 async def _members(request: Request) -> dict[str, Any]:
     """A small body: a JSON object, or nothing."""
     refuse_compressed(request)
-    limits = BodyLimits.of(request.app.state.service.settings)._replace(max_bytes=MAX_SMALL_BYTES)
-    with BodyMemory(MAX_SMALL_BYTES, MAX_SMALL_BYTES).share("") as share:
-        text = await gather(request, share, limits)
+    text = await gather_small(request, request.app.state.service.settings)
     try:
         members = orjson.loads(text or b"{}")
     except orjson.JSONDecodeError as error:
