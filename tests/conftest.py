@@ -88,7 +88,8 @@ class Teller:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell failures at once; mark what processes of this run are known by."""
     config.pluginmanager.register(Teller(config))
-    os.environ.update([RUN.split("=")])
+    name, _, value = RUN.partition("=")
+    os.environ[name] = value
 
 
 BURIAL_SECONDS = 30.0
