@@ -62,9 +62,11 @@ bench-peers: install  ## the same with other servers beside it, which it install
 gpu: install  ## see that a GPU is right, and how fast it is; 8 minutes, wants wrk (apt-get install wrk)
 	$(BIN)/python -m benchmarks.gpu --tests --name gpu
 
-chaos: install  ## try to break what is promised; half an hour, needs nginx (apt-get install nginx-light)
+chaos: install  ## try to break what is promised; half an hour, needs nginx (apt-get install nginx-light) and redis-server
 	$(BIN)/python -m tests.chaos.attack --requests 20000
 	$(BIN)/python -m tests.chaos.beside
+	$(BIN)/python -m tests.chaos.replicas
+	$(BIN)/python -m tests.chaos.protocol --bodies 20000 --seconds 60
 	$(BIN)/python -m tests.chaos.failures --seconds 60 --requests 200000
 	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/api/http/test_openapi_fuzz.py
 

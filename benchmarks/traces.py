@@ -3,7 +3,8 @@
     python -m benchmarks.traces
 
 First what is done for a request's trace alone, the thread that sends included, in this process:
-the best round of each way, in turns, since all that disturbs adds. Then all of it: servers that
+the best round of each way, in turns, since all that disturbs adds; beside it what
+:mod:`benchmarks.dispatch` measures, by which machines can be compared. Then all of it: servers that
 differ in their traces alone stand side by side and get the load for a second in turn: without
 traces, with those of one request in a hundred, with all, and with all while the collector is slow,
 hangs, or refuses. The model is ``null``.
@@ -28,6 +29,7 @@ from unittest.mock import patch
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import bodies, models
+from benchmarks.dispatch import measure
 from benchmarks.in_process import FRONT, Memories
 from benchmarks.serve import save
 from benchmarks.servers import Server, ours
@@ -205,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Cost]:
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--name", help="of the result's file; not written if empty")
     chosen = parser.parse_args(arguments)
-    own = own_cost(30)
+    own = own_cost(30) | {"a route and back, for comparison": measure(9)["plain route"]}
     print(markdown(("traces", "CPU µs"), [[name, f"{us:.1f}"] for name, us in own.items()]))
     body = bodies.jpeg("small")
     with tempfile.TemporaryDirectory(prefix="gsop-bench-") as folder:
