@@ -98,7 +98,8 @@ def photographs() -> dict[str, Pixels]:
 def logits(network: GSoPResNet, spec: InputSpec, images: list[Pixels]) -> torch.Tensor:
     """(N, classes)."""
     with torch.inference_mode():
-        return network(normalise(torch.from_numpy(np.stack(images)), spec)).logits
+        found: torch.Tensor = network(normalise(torch.from_numpy(np.stack(images)), spec)).logits
+    return found
 
 
 def deviations(spec: InputSpec, files: list[bytes]) -> dict[str, float]:
@@ -123,6 +124,7 @@ def digits() -> dict[str, float]:
     alike = 0
     for sample in samples:
         scan = cv2.imdecode(np.frombuffer(sample.image, np.uint8), cv2.IMREAD_COLOR)
+        assert scan is not None
         large = cv2.resize(scan, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC)
         jpeg = bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(large), quality=90))
         spec = manifest.input

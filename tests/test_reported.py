@@ -63,10 +63,11 @@ IMAGES: dict[str, tuple[bytes, object, float]] = {
 
 @pytest.mark.parametrize("report", IMAGES)
 def test_an_image_is_seen_as_people_see_it(report: str) -> None:
-    data, expected, tolerance = IMAGES[report]
+    data, picture, tolerance = IMAGES[report]
+    expected = np.asarray(picture)
     seen = decode_whole(data, max_pixels=NO_LIMIT).astype(int)
-    assert seen.shape == np.shape(expected)
-    assert np.abs(seen - np.asarray(expected)).max() <= tolerance
+    assert seen.shape == expected.shape
+    assert np.abs(seen - expected).max() <= tolerance
 
 
 def test_pytorch_vision_138() -> None:

@@ -48,10 +48,11 @@ def attack(store: Path, count: int) -> Report:
     """Bodies that lie, 8 at a time, then a quarter as many messages; good ones beside both."""
     report = Report()
     with Server(store, models="tiny", grpc_port=0) as server, calls(server) as call:
-        for name, way in (
-            ("bodies", lambda: asyncio.run(_send_bodies(server, count))),
-            ("messages", lambda: _send_messages(call, count // 4)),
-        ):
+        ways: dict[str, Callable[[], tuple[Counter[str], int]]] = {
+            "bodies": lambda: asyncio.run(_send_bodies(server, count)),
+            "messages": lambda: _send_messages(call, count // 4),
+        }
+        for name, way in ways.items():
             with watched(server) as peak:
                 seen, wrong = way()
             grew = f"{peak[0] / 2**20:.0f} MB"

@@ -8,7 +8,7 @@ from gsop.gates.groups import Groups, strongest
 GATES = 6
 
 
-def drawn(seed: int, images: int = 200) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def drawn(seed: int, images: int = 200) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     groups = generator.integers(0, 3, images)
     gates = generator.uniform(0.2, 0.8, (images, GATES))
@@ -19,7 +19,7 @@ def drawn(seed: int, images: int = 200) -> tuple[np.ndarray, np.ndarray]:  # typ
     return gates, groups
 
 
-def counted(gates: np.ndarray, groups: np.ndarray) -> Groups:  # type: ignore[type-arg]
+def counted(gates: np.ndarray, groups: np.ndarray) -> Groups:
     found = Groups.empty(("a", "b", "c", "nobody"), GATES)
     for at in range(0, len(gates), 64):
         found.add(gates[at : at + 64], groups[at : at + 64])

@@ -146,6 +146,11 @@ def look_at(name: str) -> Look:
     return inspector_of(network(CONFIGS[name])).look(pixels(3))
 
 
+def matrix_of(view: GateView) -> np.ndarray[Any, np.dtype[np.float64]]:
+    assert view.matrix is not None
+    return view.matrix
+
+
 def features_of(view: GateView) -> np.ndarray[Any, np.dtype[np.float64]]:
     assert view.features is not None
     return view.features.reshape(len(view.features), -1)
@@ -158,7 +163,8 @@ def test_the_covariance_is_numpys(name: str) -> None:
     for view in look_at(name).gates:
         if view.spec.kind == "channel":
             features = features_of(view)
-            np.testing.assert_allclose(view.matrix, np.cov(features, bias=True), rtol=0, atol=EXACT)
+            expected = np.cov(features, bias=True)
+            np.testing.assert_allclose(matrix_of(view), expected, rtol=0, atol=EXACT)
             varies = np.flatnonzero(features.std(axis=1) > 0)
             assert view.correlation is not None
             np.testing.assert_allclose(
@@ -173,7 +179,7 @@ def test_the_articles_covariance_is_a_sum() -> None:
     for view in look_at("article").gates:
         features = features_of(view)
         expected = np.cov(features, bias=True) * features.shape[1]
-        np.testing.assert_allclose(view.matrix, expected, rtol=0, atol=EXACT)
+        np.testing.assert_allclose(matrix_of(view), expected, rtol=0, atol=EXACT)
 
 
 def test_the_positions_covariance_is_the_releases() -> None:
@@ -181,7 +187,7 @@ def test_the_positions_covariance_is_the_releases() -> None:
         x = features_of(view)  # (d, P)
         sums = x.sum(axis=0)
         expected = x.T @ x / 64 - np.outer(sums, sums) / 64**2
-        np.testing.assert_allclose(view.matrix, expected, rtol=0, atol=EXACT)
+        np.testing.assert_allclose(matrix_of(view), expected, rtol=0, atol=EXACT)
 
 
 @EVERY_CONFIG

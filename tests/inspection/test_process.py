@@ -97,6 +97,7 @@ def test_it_answers_what_the_library_answers_and_goes_when_idle(demanded: Demand
         score.class_id for score in look.top_classes(3)
     ]
     for told, view in zip(answer["gates"], look.gates, strict=True):
+        assert view.matrix is not None
         np.testing.assert_allclose(told["matrix"], view.matrix, atol=1e-12)
         np.testing.assert_allclose(told["logits"], view.logits, atol=1e-12)
     ablations = list(inspector.ablate(pixels(0), pixels(1)))

@@ -140,7 +140,7 @@ class Inspector:
         logits, gates = self.network(image)
         class_id = int(logits.argmax())
         rows = []
-        for chosen in torch.arange(spec.size).split(self._batch(spec)):
+        for chosen in torch.split(torch.arange(spec.size), self._batch(spec)):
             given = gates[gate].repeat(len(chosen), 1)
             given[torch.arange(len(chosen)), chosen] = to
             rows.append(self.network(image, {gate: given}).logits)

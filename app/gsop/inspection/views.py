@@ -63,8 +63,7 @@ class GateView:
         """The matrix's eigenvalues ``(rows,)``, from the greatest."""
         if self.matrix is None:
             return None
-        values: Doubles = np.linalg.eigvalsh(self.matrix)[::-1].copy()
-        return values
+        return np.asarray(np.linalg.eigvalsh(self.matrix)[::-1], np.float64)
 
     @property
     def effective_rank(self) -> float | None:

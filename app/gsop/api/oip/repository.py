@@ -22,9 +22,10 @@ async def load(service: Service, name: str, version: str | None, caller: Caller)
         UnknownModel: if the store has none.
         GSoPError: of :meth:`Versions.load`.
     """
-    chosen: str = version or await run_in_threadpool(_newest, service, name)
-    _check_names(name, chosen)
-    await service.order(Load(name=name, version=chosen, who=_who(caller)))
+    if not version:
+        version = await run_in_threadpool(_newest, service, name)
+    _check_names(name, version)
+    await service.order(Load(name=name, version=version, who=_who(caller)))
 
 
 async def unload(service: Service, name: str, version: str | None, caller: Caller) -> None:
