@@ -114,16 +114,17 @@ def test_it_answers_what_the_library_answers_and_goes_when_idle(demanded: Demand
     assert demanded.ask(gate=None)["channels"] == [], "and another one comes when it is asked"
 
 
+def is_refused(demanded: Demanded) -> bool:
+    """Somebody else is inside."""
+    with pytest.raises(Overloaded, match="at work on another image"):
+        demanded.ask(gate=None)
+    return True
+
+
 def test_while_it_is_at_work_others_are_turned_away(demanded: Demanded) -> None:
     with connect(demanded.address) as inside:  # connected, and takes its time to ask
         eventually(lambda: demanded.lives)
-
-        def refused() -> bool:
-            with pytest.raises(Overloaded, match="at work on another image"):
-                demanded.ask(gate=None)
-            return True
-
-        eventually(refused)
+        eventually(lambda: is_refused(demanded))
         inside.setblocking(True)
         frame = Frame(
             demanded.question(gate=None).model_dump(), np.zeros((32, 32, 3), np.uint8).tobytes()
@@ -146,6 +147,7 @@ def test_what_goes_wrong_is_said(demanded: Demanded) -> None:
 def test_a_death_costs_one_question(demanded: Demanded) -> None:
     with connect(demanded.address) as inside:
         process = eventually(lambda: demanded.door._process)
+        eventually(lambda: is_refused(demanded))  # it has let this one in
         process.send_signal(signal.SIGKILL)
         inside.setblocking(True)
         assert inside.recv(1) == b""

@@ -149,9 +149,9 @@ def test_a_map_of_positions_lies_over_the_image(visitor: Visitor) -> None:
         return new Set(Array.from({length: data.length / 4}, (_, i) => data[4 * i])).size;
     }"""
     maps = page.locator("#gates .gate canvas >> nth=-1")
-    # A last map of 4 × 4 places alone has 16 colours at most.
-    assert maps.evaluate("canvas => canvas.width / 8") == 4
-    assert maps.evaluate(colours) > 16
+    # A last map of 8 × 8 places alone has 64 colours at most.
+    assert maps.evaluate("canvas => canvas.width / 8") == 8
+    assert maps.evaluate(colours) > 64
 
 
 def test_the_service_now_and_the_colours_of_the_page(visitor: Visitor) -> None:

@@ -31,7 +31,7 @@ class TorchCpu(TorchBackend):
         self._threads = threads or fitting_threads(image_seconds(network, self._images[0]))
         torch.set_num_threads(self._threads)
         self._model = self._answering(network, dtype)
-        if can_pack():
+        if can_pack(dtype):
             pack_convolutions(self._model, self._images[0, :1].zero_())
 
     def _compute(self, staged: Sequence[Tensor], values: Tensor, turn: int) -> Staged:

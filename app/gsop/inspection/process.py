@@ -68,8 +68,12 @@ def serve(listener: socket.socket, store: Path, idle_seconds: float) -> None:
     desk = _Desk(store)
     while (connection := door.next(idle_seconds)) is not None:
         with connection, suppress(OSError):
-            desk.serve(connection)
-        door.is_free()
+            try:
+                answer = desk.serve(connection)
+            finally:
+                door.is_free()  # before who was answered can come again
+            if answer is not None:
+                connection.sendall(answer.encode())
 
 
 class _Door:
@@ -121,12 +125,12 @@ class _Desk:
         self._store = store
         self._inspector: Inspector | None = None
 
-    def serve(self, connection: socket.socket) -> None:
-        """Take in one question and answer it."""
+    def serve(self, connection: socket.socket) -> Frame | None:
+        """Take in one question; the answer, ``None`` if nobody waits for it."""
         try:
             question, pixels = _read(connection)
         except (EOFError, ValueError, ValidationError):
-            return  # the front has gone, or it was none
+            return None  # the front has gone, or it was none
         deadline = time.monotonic() + question.seconds
 
         def check(_: int = 0) -> None:
@@ -134,15 +138,14 @@ class _Desk:
                 raise _Left
 
         try:
-            frame = Frame({}, self._answer(question, pixels, check))
+            return Frame({}, self._answer(question, pixels, check))
         except _Left:
-            return
+            return None
         except GSoPError as error:
-            frame = Frame({"error": error.code, "detail": str(error)})
+            return Frame({"error": error.code, "detail": str(error)})
         except Exception:  # a defect: whoever asked is told, and the next question is taken
             log.exception("an inspection ran into a defect")
-            frame = Frame({"error": GSoPError.code, "detail": "the inspection ran into a defect"})
-        connection.sendall(frame.encode())
+            return Frame({"error": GSoPError.code, "detail": "the inspection ran into a defect"})
 
     def _answer(self, question: Question, data: bytes, check: Callable[..., None]) -> bytes:
         inspector = self._open(question)

@@ -63,7 +63,7 @@ class GateView:
         """The matrix's eigenvalues ``(rows,)``, from the greatest."""
         if self.matrix is None:
             return None
-        return np.asarray(np.linalg.eigvalsh(self.matrix)[::-1], np.float64)
+        return np.array(np.linalg.eigvalsh(self.matrix)[::-1], np.float64)  # a copy, in order
 
     @property
     def effective_rank(self) -> float | None:

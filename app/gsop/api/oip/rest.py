@@ -6,10 +6,10 @@ calls look at bodies themselves.
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -57,6 +57,11 @@ from gsop.serving.engines import LoadedModel
 
 log = logging.getLogger("gsop.front")
 router = APIRouter(tags=["open inference protocol"])
+
+LONGEST_NAME = 64
+"""Of a model or version; a longer one is that of none."""
+
+Name = Annotated[str, Path(json_schema_extra={"maxLength": LONGEST_NAME})]
 
 INFER = (f"{V2_MODEL}/infer", f"{V2_VERSION}/infer")
 
@@ -184,7 +189,12 @@ def _add(what: str, summary: str, endpoint: Callable[..., Awaitable[Any]], model
 def path_parameters(path: str) -> list[dict[str, Any]]:
     """What the OpenAPI text says of a path's own parameters."""
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "maxLength": LONGEST_NAME},
+        }
         for name in ("name", "version")
         if f"{{{name}}}" in path
     ]
@@ -220,7 +230,7 @@ async def index(request: Request, service: ServiceDep) -> list[dict[str, str]]:
         RequestError, BodyTimeout, BodyTooLarge, UnknownModel, Conflict, LoadFailed, NotReady
     ),
 )
-async def load(request: Request, name: str, service: ServiceDep) -> Response:
+async def load(request: Request, name: Name, service: ServiceDep) -> Response:
     """Load the store's newest version of a model, or the one of the parameter `version`.
 
     It gets requests at once if the model had no version before; else as `PUT
@@ -239,7 +249,7 @@ async def load(request: Request, name: str, service: ServiceDep) -> Response:
         RequestError, BodyTimeout, BodyTooLarge, UnknownModel, Conflict, LoadFailed, NotReady
     ),
 )
-async def unload(request: Request, name: str, service: ServiceDep) -> Response:
+async def unload(request: Request, name: Name, service: ServiceDep) -> Response:
     """Unload all versions of a model, or the one of the parameter `version`."""
     version = _version(await _members(request))
     await repository.unload(service, name, version, caller_of(request.scope))
