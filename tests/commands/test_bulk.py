@@ -67,7 +67,9 @@ def test_a_folder_holds_what_an_npz_holds_and_more(
             if name != "files":
                 gates = np.stack(good[name].to_numpy())
                 assert facts["shapes"][name] == list(arrays[name].shape[1:])
-                np.testing.assert_array_equal(gates, arrays[name].reshape(len(gates), -1))
+                # Other files in a batch with it may move a value's last digit.
+                alone = arrays[name].reshape(len(gates), -1)
+                np.testing.assert_allclose(gates, alone, rtol=0, atol=1e-6)
     lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
     best = [line["predictions"][0] for line in lines if "error" not in line]
     assert good["label"].to_pylist() == [one["label"] for one in best]

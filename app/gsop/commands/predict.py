@@ -56,11 +56,12 @@ def predict(
         ConfigError: if the patterns name no file, or ``output`` cannot be written.
         StoreError: if the model cannot be loaded.
     """
-    if attention is not None:
+    fills = attention is not None and attention.suffix.lower() != ".npz"  # a folder
+    if attention is not None and not fills:
         _check_writable(attention)
     files = find_files(patterns)
     manifest = resolve(settings.model_store, model or settings.models[0])
-    if attention is not None and attention.suffix.lower() != ".npz":
+    if attention is not None and fills:
         if output is not None:
             raise ConfigError(f"{attention} gets the predictions too: leave --output away")
         return _fill(settings, files, manifest, attention, progress=progress)
