@@ -61,8 +61,7 @@ class PositionGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
         """The gate (N, H, W), in float32 at least."""
-        logits = self.parts(x).logits
-        grid = torch.sigmoid(logits).view(len(logits), *GRID)  # (N, 8, 8)
+        grid = torch.sigmoid(self.parts(x).logits).view(-1, *GRID)  # (N, 8, 8)
         return F.adaptive_avg_pool2d(grid, (x.shape[2], x.shape[3]))  # (N, H, W), also to enlarge
 
 
