@@ -11,7 +11,7 @@ PEERS := gsop gsop-2 mosec-stages mosec-one litserve litserve-2 ray ray-2 fastap
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train wheel clean gpu
+.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train wheel clean gpu s3
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,10 +62,18 @@ bench-peers: install  ## the same with other servers beside it, which it install
 gpu: install  ## see that a GPU is right, and how fast it is; 8 minutes, wants wrk (apt-get install wrk)
 	$(BIN)/python -m benchmarks.gpu --tests --name gpu
 
-chaos: install  ## try to break what is promised; half an hour, needs nginx (apt-get install nginx-light)
+chaos: install  ## try to break what is promised; half an hour, needs nginx (apt-get install nginx-light) and redis-server
 	$(BIN)/python -m tests.chaos.attack --requests 20000
+	$(BIN)/python -m tests.chaos.beside
+	$(BIN)/python -m tests.chaos.replicas
+	$(BIN)/python -m tests.chaos.protocol --bodies 20000 --seconds 60
 	$(BIN)/python -m tests.chaos.failures --seconds 60 --requests 200000
 	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/api/http/test_openapi_fuzz.py
+
+s3: install  ## publish to an S3 of its own and fetch from it (moto, in an environment of its own)
+	$(BIN)/uv venv --quiet --clear .venv/moto
+	$(BIN)/uv pip install --quiet --python .venv/moto/bin/python 'moto[s3]>=5.1' flask flask-cors
+	PATH=$(CURDIR)/.venv/moto/bin:$$PATH $(BIN)/python -m pytest -q tests/store/test_s3.py
 
 fuzz: install  ## look for inputs that break a parser or decoder, for minutes; keep what was found
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[fuzz]'

@@ -32,10 +32,11 @@ from benchmarks.summary import figure, markdown
 from gsop.backends.base import Backend, Pixels, Place, Values
 from gsop.backends.registry import find_backend
 from gsop.backends.torch_cpu import TorchCpu
+from gsop.cpus import cpu_count
 from gsop.model.resnet import GSoPResNet
 from gsop.processes.memory import keep_freed_memory
 from gsop.serving.supervisor import for_engines
-from gsop.settings import Precision, cpu_count
+from gsop.settings import Precision
 from gsop.store.catalog import resolve
 from gsop.store.manifest import read_manifest
 from gsop.store.store import load

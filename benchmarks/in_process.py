@@ -12,12 +12,14 @@ from gsop.api.http.service import Service
 from gsop.arena.block import Role
 from gsop.arena.board import EngineBoard, SeatBoard
 from gsop.arena.deployment import Deployment
+from gsop.arena.exemplars import Exemplars
 from gsop.arena.layout import Arena
 from gsop.arena.service import ServiceMemory, ServicePlan
 from gsop.arena.service_board import SupervisorBoard
 from gsop.arena.states import EngineState
 from gsop.processes.nursery import Birth, Report
 from gsop.serving.book import VersionBook
+from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier
 from gsop.serving.decoders import Decoders
 from gsop.serving.engines import Engines
@@ -82,5 +84,11 @@ def application(memories: Memories) -> FastAPI:
     arena = Arena.attach(memories.arena.fd, FRONT)
     engines = _InstantEngines(arena, generations.board, generations.meter)
     generations.use(Generation(1, engines, cast("Decoders", _NoDecoder())))
-    app.state.service = Service(generations, Classifier(generations), GateQuestions(generations))
+    app.state.service = Service(
+        generations,
+        Classifier(generations),
+        GateQuestions(generations),
+        Callers(memory),
+        Exemplars(memory),
+    )
     return app

@@ -15,6 +15,7 @@ NNCF reports each use of it unless the package that does so cannot be imported: 
 """
 
 import argparse
+import importlib.util
 import logging
 import sys
 import tempfile
@@ -32,9 +33,9 @@ from benchmarks.summary import markdown
 from gsop.backends.answering import Answering
 from gsop.backends.base import Backend, Place
 from gsop.backends.openvino import OpenVINOBackend
+from gsop.cpus import cpu_count
 from gsop.images import decode
 from gsop.processes.memory import keep_freed_memory
-from gsop.settings import cpu_count
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest, read_manifest
 from gsop.train.data.dataset import Sample
@@ -155,6 +156,11 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
+    if "int8" in chosen.ways and importlib.util.find_spec("nncf") is None:
+        parser.error(
+            "NNCF is not installed: uv pip install -c constraints.txt nncf==3.4.0, or choose other "
+            "--ways"
+        )
     torch.set_num_threads(cpu_count())
     with tempfile.TemporaryDirectory(prefix="gsop-bench-") as folder:
         store = Path(folder)

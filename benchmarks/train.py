@@ -26,8 +26,8 @@ from rich.table import Table
 
 from benchmarks.bodies import SIZES, jpeg
 from benchmarks.machine import describe
+from gsop.cpus import cpu_count
 from gsop.images import centred, decode_whole
-from gsop.settings import cpu_count
 from gsop.train.data.augment import augment
 from gsop.train.data.loader import loader
 from gsop.train.data.spec import DataSpec, RandAugmentSpec

@@ -20,7 +20,9 @@ from typing import Any
 
 SOURCE = Path(__file__).parent.parent
 ROOT_PACKAGE = "gsop"
-EXTRAS = ("train", "torchvision", "export", "openvino")
+EXTRAS = (
+    *("train", "torchvision", "export", "openvino", "heif", "frames", "otel", "remote", "shared"),
+)
 """Those that users install; ``fuzz`` and ``dev`` are for who works on the project."""
 
 NVIDIA = "LicenseRef-NVIDIA-Proprietary"
@@ -52,6 +54,8 @@ READ_BY_HAND = {
     "nvidia-nvtx": NVIDIA,
     # Its own scripts are MIT's, OpenCV is Apache's, and FFmpeg is in the wheel.
     "opencv-python-headless": "Apache-2.0 AND MIT AND LGPL-2.1-or-later",
+    # Its own code is BSD's; libheif and libde265 are in the wheel.
+    "pi-heif": "BSD-3-Clause AND LGPL-3.0-or-later",
     "protobuf": "BSD-3-Clause",
     "scipy": "BSD-3-Clause",
     "sympy": "BSD-3-Clause",

@@ -1,11 +1,12 @@
 """Fixtures: stores and servers that several tests share; and which tests are quick."""
 
+import gc
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ QUICK = (
     *("backends/test_registry.py", "processes/test_child.py", "serving/test_classify.py"),
     *("serving/test_traffic.py", "serving/test_judge.py", "serving/test_desired.py"),
     "serving/test_follow.py",
+    *("api/oip/test_body.py", "api/oip/test_outputs.py"),
     *("api/http/test_bodies.py", "api/http/test_negotiation.py", "api/http/test_watch.py"),
 )
 """Tests of what is pure: they import no torch, and take seconds together (``make quick``)."""
@@ -53,6 +55,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Collect no garbage while a failure is told.
+
+    A task that is collected with its error has it logged, so source is parsed. If pytest is parsing
+    some itself just then, Python 3.11 raises SystemError, and the whole run ends (CPython's
+    gh-106905).
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 class Teller:
     """Says at once what failed and why: a run that is cut short has then said so."""
 
@@ -71,7 +88,8 @@ class Teller:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell failures at once; mark what processes of this run are known by."""
     config.pluginmanager.register(Teller(config))
-    os.environ[RUN] = str(os.getpid())
+    name, _, value = RUN.partition("=")
+    os.environ[name] = value
 
 
 BURIAL_SECONDS = 30.0

@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -227,12 +228,88 @@ def bombs(side: int = 40_000) -> dict[str, bytes]:
             struct.pack("<HHII", 256, 4, 1, side) + struct.pack("<HHII", 257, 4, 1, side),
         ),
         "GIF": bytes(gif),
+        "AVIF": _of_size(encode(tiny, "AVIF"), side),
+        "HEIC": _of_size(heic("square"), side),
     }
+
+
+def _of_size(data: bytes, side: int) -> bytes:
+    """An image in ISO's container that announces ``side`` × ``side``."""
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", side, side) + data[at + 8 :]
+
+
+HEIC_FILES = Path(__file__).parent / "images" / "files"
+"""Kept, because what reads HEIC here does not write it: ``make.py`` says how they were made."""
+
+
+def heic(name: str) -> bytes:
+    """A HEIC file."""
+    return (HEIC_FILES / f"{name}.heic").read_bytes()
+
+
+def heic_grid(rows: int, columns: int) -> bytes:
+    """A HEIC as phones write it: a grid of tiles, each ``square.heic`` uncropped, 64 × 64.
+
+    Item ``rows * columns + 1`` is the grid; those before it are tiles, whose bytes are the same.
+    """
+    tile = heic("square")
+    hvcc = _box_of(tile, b"hvcC")
+    data = _box_of(tile, b"mdat")[8:]
+    tiles = rows * columns
+    size = struct.pack(">HH", columns * 64, rows * 64)
+    grid = struct.pack(">BBBB", 0, 0, rows - 1, columns - 1) + size
+
+    def full(kind: bytes, body: bytes, version: int = 0) -> bytes:
+        return _box(kind, struct.pack(">I", version << 24) + body)
+
+    def area(width: int, height: int) -> bytes:
+        return full(b"ispe", struct.pack(">II", width, height))
+
+    def infe(item: int, kind: bytes) -> bytes:
+        return full(b"infe", struct.pack(">HH4sB", item, 0, kind, 0), 2)
+
+    def meta(at: int) -> bytes:
+        places = [(item, at, len(data)) for item in range(1, tiles + 1)]
+        places.append((tiles + 1, at + len(data), len(grid)))
+        located = b"".join(struct.pack(">HHHII", item, 0, 1, *place) for item, *place in places)
+        infos = [infe(item, b"hvc1") for item in range(1, tiles + 1)] + [infe(tiles + 1, b"grid")]
+        kept = _box(b"ipco", hvcc + area(64, 64) + area(columns * 64, rows * 64))
+        owned = b"".join(struct.pack(">HBBB", i, 2, 0x81, 2) for i in range(1, tiles + 1))
+        owned += struct.pack(">HBB", tiles + 1, 1, 3)
+        parts = struct.pack(f">HH{tiles}H", tiles + 1, tiles, *range(1, tiles + 1))
+        return full(
+            b"meta",
+            full(b"hdlr", bytes(4) + b"pict" + bytes(13))
+            + full(b"pitm", struct.pack(">H", tiles + 1))
+            + full(b"iloc", struct.pack(">BBH", 0x44, 0, tiles + 1) + located)
+            + full(b"iinf", struct.pack(">H", tiles + 1) + b"".join(infos))
+            + full(b"iref", _box(b"dimg", parts))
+            + _box(b"iprp", kept + full(b"ipma", struct.pack(">I", tiles + 1) + owned)),
+        )
+
+    head = _box(b"ftyp", b"heic" + bytes(4) + b"mif1heic")
+    length = len(head) + len(meta(0)) + 8
+    return head + meta(length) + _box(b"mdat", data + grid)
+
+
+def _box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def _box_of(file: bytes, kind: bytes) -> bytes:
+    """A box with its head."""
+    at = file.index(kind) - 4
+    return file[at : at + int.from_bytes(file[at : at + 4])]
 
 
 def not_images() -> dict[str, bytes]:
     """Bodies that are no image, or no whole one, by what is wrong with them."""
-    whole = {name: encode(picture(64, 48), name) for name in ("JPEG", "PNG", "WEBP", "BMP", "GIF")}
+    whole = {
+        name: encode(picture(64, 48), name)
+        for name in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
+    }
+    whole["HEIC"] = heic("turned-1")
     whole["TIFF"] = encode(picture(64, 48), "TIFF", compression="tiff_lzw")
     truncated = {f"truncated {name}": data[: len(data) // 2] for name, data in whole.items()}
     magic_only = {f"only the magic number of {name}": data[:12] for name, data in whole.items()}
@@ -246,7 +323,8 @@ def not_images() -> dict[str, bytes]:
         "random bytes": np.random.default_rng(0).bytes(4096),
         "random bytes after a JPEG's magic number": b"\xff\xd8\xff"
         + np.random.default_rng(1).bytes(999),
-        "AVIF": b"\0\0\0\x1cftypavif" + bytes(100),
+        "only the brands of an AVIF": b"\0\0\0\x1cftypavif" + bytes(100),
+        "only the brands of a HEIC": b"\0\0\0\x1cftypheic" + bytes(100),
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         "ICO": b"\0\0\1\0\1\0\x10\x10\0\0\1\0\x18\0" + bytes(100),
         "PPM": b"P6 1 1 255 abc",

@@ -19,6 +19,7 @@ def publish_tiny(
     seed: int = 0,
     config: GSoPResNetConfig = TINY,
     size: int = 32,
+    temperature: float = 1.0,
 ) -> Path:
     """Publish a small network with random weights; its answers differ between images."""
     torch.manual_seed(seed)
@@ -37,4 +38,5 @@ def publish_tiny(
         labels=[f"class {i}" for i in range(config.num_classes)],
         metrics={},
         provenance={"made by": "tests"},
+        temperature=temperature,
     )

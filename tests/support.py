@@ -31,8 +31,8 @@ START_SECONDS = 600.0
 UNHIDDEN = {} if os.getuid() == 0 else {"cage": "off"}
 """Tests count the open files of processes, which only root may do of those that hide."""
 
-RUN = "TESTS_RUN"
-"""A variable of the environment by which the processes of one run of the tests are known."""
+RUN = f"TESTS_RUN={os.getpid()}"
+"""What the environment of every process has that this run of the tests begins."""
 
 TINY = GSoPResNetConfig(depth=18, stem="cifar", base_width=8, reduced_dim=8, num_classes=10)
 
@@ -214,14 +214,13 @@ def descendants(root: int) -> dict[int, str]:
 
 def orphans() -> dict[int, str]:
     """Pid and command of what this run of the tests began and nobody looks after any more."""
-    found: dict[int, str] = {}
-    mark = f"{RUN}={os.environ[RUN]}".encode()
+    found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            ours = mark in (entry / "environ").read_bytes().split(b"\0")
+            ours = RUN.encode() in (entry / "environ").read_bytes().split(b"\0")
             command = (entry / "cmdline").read_bytes().decode(errors="replace")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue

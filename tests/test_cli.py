@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,6 +116,36 @@ def test_mistakes_are_one_line_and_a_remedy(
     assert error.startswith("gsop: error: ")
     assert remedy in error
     assert error.count("\n") == 1
+
+
+def test_gates_that_cannot_be_written_are_refused_before_anything_is_computed(
+    tiny_store: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_store, folder, "--attention", "/nowhere/g.npz") == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "/nowhere/g.npz cannot be written" in said.err
+
+
+def test_a_reader_that_has_had_enough_ends_it_quietly(tiny_store: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "gsop", "predict", "--quiet", "--device", "cpu"]
+    command += ["--model-store", str(tiny_store), "--model", "tiny", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + 13
+
+
+def test_hidden_leftovers_are_no_images_and_odd_names_are_written(
+    tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "._1.png").write_bytes(b"Mac OS X")
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(random_pngs(1)[0])
+    assert run(tiny_store, tmp_path) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["file"].endswith("caf\\xe9.png")
 
 
 def test_models_are_listed(tiny_store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,13 @@
 That the service lives within it is tried in ``tests/test_confined.py``.
 """
 
-from pathlib import PurePosixPath
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import kubernetes_validate
+import pytest
 import yaml
 
 from deploy.chroot_build import instructions
@@ -13,6 +17,8 @@ from gsop.backends.gpus import NEEDED_DRIVERS
 from tests.support import ROOT
 
 DEPLOY = ROOT / "deploy"
+BASE = DEPLOY / "kubernetes" / "base"
+OVERLAYS = DEPLOY / "kubernetes" / "overlays"
 DOCKERFILE = list(instructions((ROOT / "Dockerfile").read_text()))
 USER = "10001:10001"
 
@@ -60,7 +66,7 @@ def test_compose_gives_no_rights() -> None:
 
 
 def test_kubernetes_gives_no_rights() -> None:
-    deployment, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    deployment = yaml.safe_load((BASE / "deployment.yaml").read_text())
     pod: dict[str, Any] = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
@@ -75,7 +81,7 @@ def test_kubernetes_gives_no_rights() -> None:
     }
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-    settings = {entry["name"]: entry["value"] for entry in container["env"]}
+    settings = {entry["name"]: entry.get("value") for entry in container["env"]}
     drain = float(settings["GSOP_DRAIN_DELAY_SECONDS"]) + float(settings["GSOP_DRAIN_SECONDS"])
     assert pod["terminationGracePeriodSeconds"] > drain
 
@@ -83,6 +89,7 @@ def test_kubernetes_gives_no_rights() -> None:
 def test_compose_with_a_gpu_asks_for_one_and_for_no_other_right() -> None:
     (service,) = yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())["services"].values()
     assert service["environment"]["GSOP_DEVICE"] == "cuda"
+    assert service["environment"]["CUDA_CACHE_DISABLE"] == "1"  # its file system is read only
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     plain = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["gsop"]
@@ -92,16 +99,14 @@ def test_compose_with_a_gpu_asks_for_one_and_for_no_other_right() -> None:
 
 
 def test_kubernetes_with_a_gpu_asks_for_one_and_for_memory_that_suffices() -> None:
-    applied = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
-    assert applied["resources"] == ["kubernetes.yaml"]
-    (patch,) = applied["patches"]
-    changed = yaml.safe_load((DEPLOY / patch["path"]).read_text())
-    whole, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    changed = yaml.safe_load((OVERLAYS / "gpu" / "gpu.yaml").read_text())
+    whole = yaml.safe_load((BASE / "deployment.yaml").read_text())
     assert changed["metadata"] == whole["metadata"]
     (container,) = changed["spec"]["template"]["spec"]["containers"]
     assert container["name"] == whole["spec"]["template"]["spec"]["containers"][0]["name"]
     assert container.keys() == {"name", "env", "resources"}
     assert {"name": "GSOP_DEVICE", "value": "cuda"} in container["env"]
+    assert {"name": "CUDA_CACHE_DISABLE", "value": "1"} in container["env"]
     assert container["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": 1}
 
 
@@ -112,5 +117,54 @@ def test_documents_name_the_driver_that_the_pinned_torch_needs() -> None:
         if line.startswith("nvidia-cuda-runtime")
     ]
     driver = NEEDED_DRIVERS[int(pin.partition("==")[2].partition(".")[0])]
-    for path in ("README.md", "deploy/compose.gpu.yaml", "deploy/kubernetes.gpu.yaml"):
+    for path in ("README.md", "deploy/compose.gpu.yaml", "deploy/kubernetes/overlays/gpu/gpu.yaml"):
         assert f"{driver} or newer" in (ROOT / path).read_text(), path
+
+
+FOLDERS = [BASE, *sorted(OVERLAYS.iterdir())]
+
+OTHERS = ("ScaledObject", "PodMonitor")
+"""Kinds that Kubernetes itself does not have."""
+
+KUBERNETES = "1.31"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_what_is_applied_is_there_and_each_file_is_applied(folder: Path) -> None:
+    applied = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    patches = [patch["path"] for patch in applied.get("patches", []) if "path" in patch]
+    named = {*applied["resources"], *patches} - {"../../base"}
+    assert named == {path.name for path in folder.iterdir()} - {"kustomization.yaml"}
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders them")
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_what_kubernetes_is_given_is_as_its_schemas_say(folder: Path) -> None:
+    command = ["kubectl", "kustomize", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    found = list(yaml.safe_load_all(done.stdout))
+    for resource in found:
+        if resource["kind"] not in OTHERS:
+            kubernetes_validate.validate(resource, KUBERNETES, strict=True)
+    kinds = [resource["kind"] for resource in found]
+    assert len(kinds) == len(set(kinds))
+    check_replicas(found, is_scaled=folder.name in ("hpa", "keda"))
+
+
+def check_replicas(resources: list[dict[str, Any]], *, is_scaled: bool) -> None:
+    """Instances are counted by one alone, and times and names go together."""
+    by_kind = {resource["kind"]: resource for resource in resources}
+    spec = by_kind["Deployment"]["spec"]
+    assert ("replicas" in spec) is not is_scaled
+    labels = spec["template"]["metadata"]["labels"]
+    assert by_kind["Service"]["spec"]["selector"] == labels
+    for kind, field in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        assert by_kind[kind]["spec"][field]["matchLabels"] == labels
+    (container,) = spec["template"]["spec"]["containers"]
+    times = {entry["name"]: entry.get("value") for entry in container["env"]}
+    drain = float(times["GSOP_DRAIN_DELAY_SECONDS"]) + float(times["GSOP_DRAIN_SECONDS"])
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= drain + 5
+    # An instance that leaves is out of the Service before it takes no more.
+    probe = container["readinessProbe"]
+    silent = probe["periodSeconds"] * probe.get("failureThreshold", 3)
+    assert float(times["GSOP_DRAIN_DELAY_SECONDS"]) > silent

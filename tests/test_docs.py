@@ -44,7 +44,7 @@ def test_readme_tells_every_error_code() -> None:
 
     # "unavailable" is the root of three; SetupError never reaches a client.
     assert SetupError.code == "internal"
-    for code in codes(GSoPError) - {"unavailable"}:
+    for code in codes(GSoPError) - {"unavailable"} | {"not_found", "method_not_allowed"}:
         assert f"`{code}`" in README
 
 
@@ -65,3 +65,33 @@ def test_the_commands_in_the_documents_are_commands(path: Path) -> None:
             arguments = shlex.split(called, comments=True)
             end = next((i for i, a in enumerate(arguments) if a in ("|", ">", "&")), None)
             make_parser().parse_args(arguments[:end])
+
+
+def test_nothing_is_installed_by_a_name_that_a_stranger_could_take() -> None:
+    """In no public index is the name this project's: an extra comes from a checkout or a wheel."""
+    sources = [*DOCUMENTS, *(ROOT / "app").rglob("*.py")]
+    named = [p for p in sources if re.search(r"install\s+['\"]*gsop\b", p.read_text("utf-8"))]
+    assert named == []
+    assert "pip install '.[train]'" in README
+
+
+def test_readme_tells_where_its_commands_are_before_it_uses_them() -> None:
+    first = re.search(r"^(?:\$ )?(?:gsop|python) ", README, re.MULTILINE)
+    assert first is not None
+    assert 0 < README.index("make install && . .venv/bin/activate") < first.start()
+
+
+def test_every_report_that_is_listed_as_tried_is_a_test_and_the_other_way_round() -> None:
+    """A test is called by its report: as a case's id, or as a function's name."""
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    table = text.partition("`tests/test_reported.py`")[2].partition("Tried and not mended")[0]
+    report = r"[\w.-]+/[\w.-]+#\d+"
+    listed = set(re.findall(rf"(?<!\S)({report})", table))
+    files = [ROOT / "tests" / "test_reported.py", ROOT / "tests/api/http/test_reported.py"]
+    tests = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    cases = set(re.findall(rf'"({report})"', tests))
+    functions = set(re.findall(r"^def test_(\w+_\d+)\(", tests, re.MULTILINE))
+    called = {name: re.sub(r"\W", "_", name).lower() for name in listed - cases}
+    assert len(listed) >= 30
+    assert cases <= listed
+    assert sorted(called.values()) == sorted(functions)

@@ -20,7 +20,7 @@ from tests.support import ROOT, START_SECONDS
 
 
 def test_the_face_is_these_names() -> None:
-    names = ["GSoP", "GSoPResNet", "GSoPResNetConfig", "__version__", "load"]
+    names = ["GSoP", "GSoPResNet", "GSoPResNetConfig", "Model", "__version__", "load"]
     assert gsop.__all__ == names == dir(gsop)
     for name in names:
         assert getattr(gsop, name) is getattr(gsop, name)
@@ -96,10 +96,12 @@ def test_changed_weights_are_refused(tiny_store: Path, tmp_path: Path) -> None:
         gsop.load("tiny", store=tmp_path / "store")
 
 
-def test_the_notebook_in_the_readme_came_out_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/notebook.md"])
+def test_the_notebook_came_out_so(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    (cell,) = re.findall(
-        r"^```pycon\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
-    example = doctest.DocTestParser().get_doctest(cell, {}, "README.md", None, None)
-    assert doctest.DocTestRunner().run(example) == (0, len(example.examples))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    cells = re.findall(r"^```pycon\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert cells
+    example = doctest.DocTestParser().get_doctest("\n".join(cells), {}, page, None, None)
+    rules = doctest.NORMALIZE_WHITESPACE
+    assert doctest.DocTestRunner(optionflags=rules).run(example) == (0, len(example.examples))

@@ -1,13 +1,18 @@
 """API keys as they are made, written down and recognised."""
 
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from gsop.__main__ import main
+from gsop.arena.bulletin import Writer
 from gsop.errors import ConfigError
 from gsop.keys import PREFIX, ApiKey, KeyScope, make_key, recognise
-from gsop.settings import Settings
+from gsop.serving.keyring import Keeper, Keyring, follow_keys
+from gsop.settings import Settings, read_api_keys
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +62,25 @@ def test_entries_come_from_the_environment_and_from_a_file(
     assert audit.scopes == {KeyScope.PREDICT, KeyScope.ADMIN}
 
 
+def test_the_variable_takes_a_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop, audit = make_key("shop", ["predict"])[1], make_key("audit", ["admin"])[1]
+    monkeypatch.setenv("GSOP_API_KEYS", f"# who, and what: a, b\n{shop}  # May\n\n{audit}\n")
+    assert Settings.load().api_keys == (shop, audit)
+
+
+def test_a_second_key_of_a_name_is_refused_before_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys"
+    assert main(["key", "shop", "--file", str(file)]) == 0
+    before = file.read_text()
+    assert main(["key", "shop", "--file", str(file)]) == 1
+    assert "has an entry for shop already" in capsys.readouterr().err
+    assert file.read_text() == before
+    assert main(["key", "shop-2", "--file", str(file)]) == 0
+    assert len(Settings.load(api_keys_file=file).api_keys) == 2
+
+
 @pytest.mark.parametrize("content", [None, "# nothing yet\n"])
 def test_a_file_without_entries_does_not_open_the_door(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "keys"
@@ -97,3 +121,78 @@ def test_the_command_refuses_what_no_entry_can_say(
 ) -> None:
     assert main(["key", *arguments]) == 1
     assert "scopes are predict, attention and admin" in capsys.readouterr().err
+
+
+def test_a_key_has_a_last_day(tmp_path: Path) -> None:
+    _, entry = make_key("guest", ["predict"], date(2027, 1, 31))
+    assert str(entry).endswith(":2027-01-31")
+    assert ApiKey.parse(str(entry)) == entry
+    assert not entry.is_over(date(2027, 1, 31))
+    assert entry.is_over(date(2027, 2, 1))
+    assert not ApiKey.parse(str(entry).removesuffix(":2027-01-31")).is_over(date.max)
+    with pytest.raises(ValueError, match="no calendar"):
+        ApiKey.parse(str(entry).replace("01-31", "02-31"))
+    file = tmp_path / "keys"
+    assert main(["key", "guest", "--expires", "2027-01-31", "--file", str(file)]) == 0
+    assert read_api_keys(file)[0].expires == date(2027, 1, 31)
+
+
+class Written:
+    """What was written last, in place of a bulletin."""
+
+    ring = Keyring()
+
+    def write(self, text: bytes) -> None:
+        self.ring = Keyring.parse(text)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        return {known.key.name: known.number for known in self.ring.known}
+
+
+def test_a_key_keeps_its_number_and_no_other_ever_gets_it() -> None:
+    one, two, three = (make_key(name, ["predict"])[1] for name in ("one", "two", "three"))
+    written = Written()
+    keeper = Keeper(cast("Writer", written), [one, two])
+    assert written.numbers == {"one": 1, "two": 2}
+    keeper.keep([three, two])
+    assert written.numbers == {"three": 3, "two": 2}
+    keeper.keep([one, two])
+    assert written.numbers == {"one": 1, "two": 2}
+    with pytest.raises(ConfigError, match="more than 1000 API keys"):
+        keeper.keep([make_key(f"k{i}", ["predict"])[1] for i in range(1001)])
+    assert written.numbers == {"one": 1, "two": 2}
+
+
+def test_a_file_with_a_fault_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, written = tmp_path / "keys", Written()
+    one, two = (make_key(name, ["predict"])[1] for name in ("one", "two"))
+    file.write_text(f"{one}\n")
+    keeper = Keeper(cast("Writer", written), [one])
+    rounds: list[Callable[[], object]] = [
+        lambda: file.write_text(f"{one}\nnonsense\n"),
+        lambda: file.write_text(f"{one}\n{two}\n"),
+        file.unlink,
+        lambda: file.write_text("# nobody\n"),
+    ]
+    seen: list[list[str]] = []
+
+    def is_stopping(_: float) -> bool:
+        seen.append(list(written.numbers))
+        if not rounds:
+            return len(seen) > 5
+        rounds.pop(0)()
+        return False
+
+    follow_keys(keeper, file, is_stopping)
+    assert seen == [
+        ["one"],
+        ["one"],
+        ["one", "two"],
+        ["one", "two"],
+        ["one", "two"],
+        ["one", "two"],
+    ]
+    assert caplog.text.count("stay as they are") == 3

@@ -13,14 +13,14 @@ SOURCE = ROOT / "app"
 
 LAYERS = (
     ("gsop.errors",),
-    ("gsop.cuda_options", "gsop.keys", "gsop.logs"),
+    ("gsop.cpus", "gsop.cuda_options", "gsop.html", "gsop.keys", "gsop.logs"),
     ("gsop.settings",),
-    ("gsop.processes", "gsop.images", "gsop.model"),
+    ("gsop.processes", "gsop.images", "gsop.model", "gsop.reports"),
     ("gsop.gates",),
     ("gsop.store",),
     ("gsop.arena",),
-    ("gsop.backends",),
-    ("gsop.engine", "gsop.serving"),
+    ("gsop.backends", "gsop.notebook"),
+    ("gsop.engine", "gsop.inspection", "gsop.serving"),
     ("gsop.api", "gsop.train"),
     ("gsop.commands",),
     ("gsop.__main__",),
@@ -30,6 +30,7 @@ LAYERS = (
 TORCH = (
     "gsop.model",
     "gsop.train",
+    "gsop.notebook",
     "gsop.store.store",
     "gsop.backends.answering",
     "gsop.backends.device_tally",
@@ -43,6 +44,9 @@ TORCH = (
     "gsop.backends.torch_cpu",
     "gsop.backends.torch_cuda",
     "gsop.backends.torch_device",
+    "gsop.inspection.inspector",
+    "gsop.inspection.process",
+    "gsop.commands.inspect",
     "gsop.commands.publish",
     "gsop.commands.models.export",
     "gsop.commands.models.foreign",
@@ -110,6 +114,14 @@ def test_torch_stays_where_it_belongs(path: Path) -> None:
 def test_fastapi_stays_in_the_api(path: Path) -> None:
     if not is_in(name_of(path), "gsop.api"):
         assert not [i for i in imports_of(path) if is_in(i, "fastapi") or is_in(i, "starlette")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_grpc_stays_where_it_is_wanted(path: Path) -> None:
+    module = name_of(path)
+    extra = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf")
+    if not module.startswith(("gsop.api.oip.grpc_", "gsop.api.oip.inference_pb2")):
+        assert not [i for i in imports_of(path) if any(is_in(i, part) for part in extra)]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,14 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from gsop.errors import ConfigError
-from gsop.settings import Settings
+from gsop.settings import Settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in list(os.environ):
         if name.startswith("GSOP_"):
             monkeypatch.delenv(name)
@@ -101,3 +100,38 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     assert Settings.load().cache_folder is None
+
+
+def test_unknown_variables_are_told_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSOP_MODLES", "photo")
+    monkeypatch.setenv("GSOP_SERVICE_HOST", "10.0.0.1")  # Kubernetes' own
+    monkeypatch.setenv("GSOP_CLIENT_KEY", "gsop_x")
+    monkeypatch.setenv("GSOP_PORT", "9000")
+    assert unknown_variables() == [
+        "GSOP_MODLES is no setting, and ignored; did you mean GSOP_MODELS?"
+    ]
+
+
+@pytest.mark.parametrize("path", ["gsop", "/gsop/", "/a b", "/a?b"])
+def test_a_prefix_begins_with_a_slash_and_ends_without(path: str) -> None:
+    with pytest.raises(ConfigError, match="GSOP_ROOT_PATH"):
+        Settings.load(root_path=path)
+    assert Settings.load(root_path="/team/gsop").root_path == "/team/gsop"
+
+
+def test_a_path_that_is_no_utf8_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"GSOP_MODEL_STORE: 'caf\\udce9' is no UTF-8"):
+        Settings.load(model_store=os.fsdecode(b"caf\xe9"))
+
+
+def test_an_address_in_place_of_the_store_is_a_remote_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GSOP_MODEL_STORE", "s3://bucket/models#sha256=00")
+    monkeypatch.setenv("GSOP_CACHE", str(tmp_path))
+    settings = Settings.load(follow=True)
+    assert settings.remote_store == "s3://bucket/models#sha256=00"
+    assert settings.model_store.parent == tmp_path / "models"
+    assert Settings.load(remote_store="gs://a", model_store="here").model_store == Path("here")
+    with pytest.raises(ConfigError, match="name the folder where its models are kept"):
+        Settings.load(cache="")

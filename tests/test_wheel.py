@@ -91,7 +91,9 @@ def test_the_archives_hold_the_package_and_the_model_alone(archives: Path) -> No
     info = f"gsop-{gsop.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"gsop", info}
     assert f"{info}/licenses/LICENSE" in names
-    carried = {name for name in names if name.startswith("gsop/") and not name.endswith(".py")}
+    carried = {
+        name for name in names if name.startswith("gsop/") and not name.endswith((".py", ".pyi"))
+    }
     source = ROOT / "app" / "gsop"
     folders = (source / "web", source / "model_store" / "digits" / "1")
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from gsop.model.config import GSoPResNetConfig
     from gsop.model.gsop import GSoP
     from gsop.model.resnet import GSoPResNet
+    from gsop.notebook import Model
 
-__all__ = ["GSoP", "GSoPResNet", "GSoPResNetConfig", "__version__", "load"]
+__all__ = ["GSoP", "GSoPResNet", "GSoPResNetConfig", "Model", "__version__", "load"]
 
 __version__ = "0.1.0"
 
@@ -21,15 +22,16 @@ _MODULES = {
     "GSoP": "gsop.model.gsop",
     "GSoPResNet": "gsop.model.resnet",
     "GSoPResNetConfig": "gsop.model.config",
+    "Model": "gsop.notebook",
 }
 
 
-def load(reference: str, store: str | PathLike[str] | None = None) -> "GSoPResNet":
+def load(reference: str, store: str | PathLike[str] | None = None) -> "Model":
     """A stored network, verified, on the CPU and in evaluation mode.
 
-        logits, gates = gsop.load("digits")(images)
-
-    ``images`` are (N, 3, H, W), R, G, B, prepared as the version's manifest says.
+        model = gsop.load("digits")
+        model.predict("scans/*.png")    # files, arrays, Pillow's images: see gsop.notebook
+        logits, gates = model(images)   # (N, 3, H, W), R, G, B, prepared as its manifest says
 
     Args:
         reference: ``name`` for the newest version of a model, or ``name/version``.
@@ -40,14 +42,14 @@ def load(reference: str, store: str | PathLike[str] | None = None) -> "GSoPResNe
             the message names the remedy.
         gsop.errors.ConfigError: if the settings are wrong.
     """
+    from gsop.notebook import Model
     from gsop.settings import Settings
     from gsop.store.catalog import resolve
     from gsop.store.store import load as load_version
 
     root = Settings.load(model_store=store).model_store
     manifest = resolve(root, reference)
-    _, network = load_version(root / manifest.name / manifest.version)
-    return network
+    return Model.of(*load_version(root / manifest.name / manifest.version))
 
 
 if not TYPE_CHECKING:  # which would take every name for one that is there

@@ -7,6 +7,7 @@ The tree, with the HTTP status and code that each class answers with::
     │   ├── InvalidImage            400 invalid_image
     │   ├── Unauthorized            401 unauthorized
     │   ├── Forbidden               403 forbidden
+    │   ├── ForeignOrigin           403 foreign_origin
     │   ├── InvalidParameter        422 invalid_parameter
     │   ├── UnknownModel            404 unknown_model
     │   ├── UnknownPrediction       404 unknown_prediction
@@ -17,11 +18,13 @@ The tree, with the HTTP status and code that each class answers with::
     │   ├── BodyTooLarge            413 body_too_large
     │   ├── ImageTooLarge           413 image_too_large
     │   ├── UnsupportedMediaType    415 unsupported_media_type
+    │   ├── Misdirected             421 misdirected
     │   ├── LoadFailed              422 load_failed
     │   └── PreconditionRequired    428 precondition_required
     ├── Unavailable                 503 unavailable          the client may try again
     │   ├── Overloaded              429 overloaded
-    │   │   └── ClientOverloaded    429 client_overloaded
+    │   │   ├── ClientOverloaded    429 client_overloaded
+    │   │   └── RateLimited         429 rate_limited
     │   ├── NotReady                503 not_ready
     │   └── Draining                503 draining
     ├── DeadlineExceeded            504 deadline_exceeded
@@ -31,6 +34,7 @@ The tree, with the HTTP status and code that each class answers with::
     │   └── NonFiniteOutput         500 non_finite_output
     └── SetupError                  500 internal             an operator's mistake
         ├── StoreError                                       a model version that cannot be served
+        │   └── StoreUnreachable                             for as long as that is so
         └── ConfigError                                      settings that cannot work
 
 The message of an error is written for whoever can mend it and names the remedy.
@@ -71,6 +75,18 @@ class Forbidden(RequestError):
     """The request's API key lacks the scope that the call needs."""
 
     status, code, title = 403, "forbidden", "Forbidden"
+
+
+class ForeignOrigin(RequestError):
+    """A page of another origin asks for something to be done."""
+
+    status, code, title = 403, "foreign_origin", "Foreign origin"
+
+
+class Misdirected(RequestError):
+    """The service is not answered under the name that the request has in Host."""
+
+    status, code, title = 421, "misdirected", "Misdirected request"
 
 
 class InvalidParameter(RequestError):
@@ -171,6 +187,12 @@ class ClientOverloaded(Overloaded):
     status, code, title = 429, "client_overloaded", "Too many images at once"
 
 
+class RateLimited(Overloaded):
+    """The API key sends more requests a second than it may."""
+
+    status, code, title = 429, "rate_limited", "Too many requests"
+
+
 class NotReady(Unavailable):
     """No engine has become ready yet, or the engines have failed."""
 
@@ -217,6 +239,10 @@ class SetupError(GSoPError):
 
 class StoreError(SetupError):
     """A model version is missing, incomplete or wrong; the message says what to do."""
+
+
+class StoreUnreachable(StoreError):
+    """The remote store does not answer, or not as a store does; it may later."""
 
 
 class ConfigError(SetupError):

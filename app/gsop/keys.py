@@ -1,8 +1,9 @@
 """API keys: what one is, how it is written down, how it is recognised. No HTTP.
 
 A key is 32 random bytes as text. The service never holds it: the operator writes down its SHA-256
-in an entry ``NAME:SCOPES:SHA256`` (``shop:predict+attention:9f86d0…``). A plain hash suffices where
-the secret is random: 2^256 guesses need no slowing down, and each request would pay for it.
+in an entry ``NAME:SCOPES:SHA256`` (``shop:predict+attention:9f86d0…``), perhaps with the last day
+on which it counts (``…:2027-12-31``, UTC). A plain hash suffices where the secret is random: 2^256
+guesses need no slowing down, and each request would pay for it.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from typing import Self
 
@@ -21,7 +23,10 @@ from gsop.errors import Forbidden
 PREFIX = "gsop_"
 """Begins every key, so that scanners of repositories and logs can find one that leaked."""
 
-_ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<scopes>[a-z+]+):(?P<sha256>[0-9a-f]{64})")
+_ENTRY = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<scopes>[a-z+]+):(?P<sha256>[0-9a-f]{64})"
+    r"(:(?P<expires>\d{4}-\d\d-\d\d))?"
+)
 
 
 class KeyScope(StrEnum):
@@ -42,6 +47,7 @@ class ApiKey(BaseModel):
         name: the client's, for the log.
         scopes: what the key may do.
         sha256: of the key's text, lower-case hexadecimal.
+        expires: the last day on which it counts, UTC; ``None``: it always does.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,10 +55,11 @@ class ApiKey(BaseModel):
     name: str
     scopes: frozenset[KeyScope]
     sha256: str
+    expires: date | None = None
 
     @classmethod
     def parse(cls, entry: str) -> Self:
-        """Read ``NAME:SCOPES:SHA256``.
+        """Read ``NAME:SCOPES:SHA256`` or ``NAME:SCOPES:SHA256:LAST-DAY``.
 
         Raises:
             ValueError: if it is none. The message does not repeat it: it may be a key, by mistake.
@@ -61,16 +68,29 @@ class ApiKey(BaseModel):
         known = set(KeyScope)
         if match is None or not (scopes := set(match["scopes"].split("+"))) <= known:
             raise ValueError(
-                f"an entry is not NAME:SCOPES:SHA256 with scopes of {'+'.join(KeyScope)}; "
-                "`gsop key` makes one"
+                f"an entry is not NAME:SCOPES:SHA256 with scopes of {'+'.join(KeyScope)}, and "
+                "perhaps :YYYY-MM-DD behind it; `gsop key` makes one"
             )
+        try:
+            last = date.fromisoformat(match["expires"]) if match["expires"] else None
+        except ValueError:
+            raise ValueError("an entry ends with a day that no calendar has") from None
         return cls(
-            name=match["name"], scopes=frozenset(map(KeyScope, scopes)), sha256=match["sha256"]
+            name=match["name"],
+            scopes=frozenset(map(KeyScope, scopes)),
+            sha256=match["sha256"],
+            expires=last,
         )
 
     def __str__(self) -> str:
         """The entry that :meth:`parse` reads."""
-        return f"{self.name}:{'+'.join(s for s in KeyScope if s in self.scopes)}:{self.sha256}"
+        last = "" if self.expires is None else f":{self.expires.isoformat()}"
+        scopes = "+".join(scope for scope in KeyScope if scope in self.scopes)
+        return f"{self.name}:{scopes}:{self.sha256}{last}"
+
+    def is_over(self, today: date) -> bool:
+        """Whether its last day has passed."""
+        return self.expires is not None and today > self.expires
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,7 @@ class Caller:
 
     Attributes:
         name: of the key; empty without keys.
-        number: marks what is the caller's: the key's place in the settings + 1; 0 without keys.
+        number: marks what is the caller's, as long as the service runs; 0 without keys.
         scopes: what the caller may do.
     """
 
@@ -106,14 +126,15 @@ ANYBODY = Caller("", 0, frozenset(KeyScope))
 """The caller where there are no keys."""
 
 
-def make_key(name: str, scopes: Sequence[str]) -> tuple[str, ApiKey]:
+def make_key(name: str, scopes: Sequence[str], expires: date | None = None) -> tuple[str, ApiKey]:
     """A new key's text, which nothing else will ever hold, and its entry.
 
     Raises:
         ValueError: if the name or a scope cannot be written in an entry.
     """
     key = PREFIX + secrets.token_urlsafe(32)
-    return key, ApiKey.parse(f"{name}:{'+'.join(scopes)}:{digest_of(key.encode())}")
+    entry = ApiKey.parse(f"{name}:{'+'.join(scopes)}:{digest_of(key.encode())}")
+    return key, entry.model_copy(update={"expires": expires})
 
 
 def digest_of(key: bytes) -> str:

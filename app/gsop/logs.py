@@ -18,6 +18,9 @@ from typing import Any
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that this task serves; set by the front."""
 
+TRACE_ID: ContextVar[str | None] = ContextVar("trace_id", default=None)
+"""Its trace; set by the front, where traces are made."""
+
 _ROOT = Path(__file__).parent.parent
 
 
@@ -45,6 +48,8 @@ class JsonFormatter(logging.Formatter):
             "request_id": REQUEST_ID.get(),
             "message": record.getMessage(),
         }
+        if (trace := TRACE_ID.get()) is not None:
+            line["trace_id"] = trace
         line |= getattr(record, "members", {})
         if record.exc_info and record.exc_info[1] is not None:
             line |= describe(record.exc_info[1], private=self._private)

@@ -5,15 +5,20 @@ This module is the only reader of the environment. Every field is set by ``GSOP_
 the fields that say so means "choose for this machine".
 """
 
+import difflib
+import hashlib
+import ipaddress
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gsop.cpus import cpu_count
 from gsop.cuda_options import CudaOptions
 from gsop.errors import ConfigError
 from gsop.keys import ApiKey
@@ -22,13 +27,6 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "text"]
 CageMode = Literal["auto", "required", "off"]
-
-
-def cpu_count() -> int:
-    """Processors that this process may use (its affinity, not the machine's total)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def client_key() -> str | None:
@@ -66,6 +64,43 @@ def cage_mode() -> CageMode:
     raise ConfigError(f"GSOP_CAGE is {mode!r}: set it to one of {', '.join(get_args(CageMode))}")
 
 
+class Collector(NamedTuple):
+    """Where OpenTelemetry's spans go: the TCP port, and the certificates that it takes."""
+
+    port: int
+    certificates: tuple[Path, ...]
+
+
+def collector() -> Collector | None:
+    """The collector that ``OTEL_*`` names; ``None`` if no traces are wanted.
+
+    Raises:
+        ConfigError: if it names one that cannot be.
+    """
+
+    def told(name: str) -> str:
+        variable = f"OTEL_EXPORTER_OTLP_{name}"
+        return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(variable, "")
+
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    endpoint = told("ENDPOINT")
+    if off or os.environ.get("OTEL_TRACES_EXPORTER") == "none" or not endpoint:
+        return None
+    if told("PROTOCOL") not in ("", "http/protobuf"):
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {told('PROTOCOL')!r}: set it to http/protobuf, and "
+            "OTEL_EXPORTER_OTLP_ENDPOINT to the collector's port for that, usually 4318"
+        )
+    try:
+        url = urlsplit(endpoint)
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
+    except (ValueError, KeyError):
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is no URL: set it to one such as http://127.0.0.1:4318"
+        ) from None
+    return Collector(port, tuple(Path(p) for p in (told("CERTIFICATE"),) if p))
+
+
 OWN_STORE = Path("model_store")
 """The store in the working folder: where versions are published to if no other is named."""
 
@@ -97,6 +132,13 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for the Open Inference Protocol over gRPC (the extra `grpc`); 0 takes a "
+        "free one. None: no gRPC.",
+    )
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (),
         repr=False,
@@ -104,7 +146,15 @@ class Settings(BaseSettings):
         "Without any, everybody who reaches the port.",
     )
     api_keys_file: Path | None = Field(
-        None, description="File with more entries, one a line; `#` begins a comment."
+        None,
+        description="File with more entries, one a line; `#` begins a comment. It is followed: "
+        "what is added or withdrawn there counts within a second.",
+    )
+    rate_per_key: float = Field(
+        0,
+        ge=0,
+        description="Requests a second that a key may make (429 beyond it), after twice as many at "
+        "once; 0: any.",
     )
     allow_anonymous: bool = Field(
         False, description="Whether to listen on a public address without API keys."
@@ -120,10 +170,44 @@ class Settings(BaseSettings):
         description="Origins whose pages may call the service from a browser, comma-separated, "
         "or `*`.",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names under which the service is answered, comma-separated, without ports, "
+        "or `*`; on a loopback address `localhost`, `127.0.0.1` and `[::1]` always, and other "
+        "names only if they are here. Elsewhere none means any.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of proxies whose `X-Forwarded-For` says who a client "
+        "is, comma-separated; nobody else's is believed. They must set it, not pass it on.",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[\w.~-]+)*$",
+        description="Prefix under which clients see the service behind a proxy, such as `/gsop`; "
+        "whether the proxy strips it does not matter.",
+    )
     model_store: Path = Field(
         default_factory=_find_store,
         description="Folder of the model versions. Where the working folder has no `model_store`, "
-        "the default is the store that ships with the package.",
+        "the default is the store that ships with the package. An address such as "
+        "`s3://BUCKET/PREFIX` is taken for `GSOP_REMOTE_STORE`.",
+    )
+    remote_store: str = Field(
+        "",
+        description="Address of a store elsewhere (`s3://`, `gs://`, `az://`, `https://`; the "
+        "extra `remote`). What is asked for is fetched from it into `GSOP_MODEL_STORE`, by default "
+        "a folder in `GSOP_CACHE`, verified, and served from there "
+        "([docs/stores.md](docs/stores.md)).",
+    )
+    remote_seconds: float = Field(
+        30, ge=1, description="How often a remote store is asked for new versions."
+    )
+    store_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes of fetched versions that are kept; those unused for longest make room. "
+        "0: as many as the disk holds.",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         ("digits",),
@@ -137,13 +221,36 @@ class Settings(BaseSettings):
         "service.",
     )
     follow: bool = Field(
-        False, description="Whether to bring the service to what `GSOP_STATE` says when it changes."
+        False,
+        description="Whether to bring the service to what `GSOP_STATE` says when it changes; "
+        "without that file, to the newest versions of a remote store.",
     )
     load_seconds: float = Field(
         300, gt=0, description="How long a version may take to load while others serve."
     )
+    replica: str = Field(
+        "",
+        max_length=253,
+        description="Name of this instance among several, such as its pod's: ids of predictions "
+        "begin with six characters that are made of it. Empty: by chance at each start.",
+    )
+    shared_url: str = Field(
+        "",
+        repr=False,
+        description="Address of a Redis or Valkey (`redis://`, `rediss://`, `unix://`; the extra "
+        "`shared`) by which instances find each other's predictions and add up their statistics. "
+        "None: each knows its own.",
+    )
+    shared_seconds: int = Field(
+        600, ge=5, description="How long predictions and statistics are kept there."
+    )
     attention_records: int = Field(
         1024, ge=1, le=1_000_000, description="Predictions whose gates are kept, a model."
+    )
+    inspect: bool = Field(
+        True,
+        description="Whether `POST /inspect` takes answers apart, in a process that is there while "
+        "it is asked for.",
     )
     drift_window: int = Field(
         1000,
@@ -217,8 +324,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=65536,
-        description="Most of them for one client: an API key, or without keys an address. 0: no "
-        "bound, as behind a proxy all have the same address.",
+        description="Most of them for one client: an API key, or without keys an address (behind a "
+        "proxy see `GSOP_TRUSTED_PROXIES`). 0: all but one of eight.",
     )
     fronts: int = Field(
         0, ge=0, le=64, description="HTTP processes; 0: one for every two processors, at most 8."
@@ -260,10 +367,17 @@ class Settings(BaseSettings):
     body_seconds: float = Field(
         30, gt=0, description="How long a request's body may take to arrive (408 after it)."
     )
+    body_rate: int = Field(
+        1000,
+        ge=0,
+        description="Bytes a second that a body must come with after its first 5 s (408 else); "
+        "0: only `GSOP_BODY_SECONDS` bounds it.",
+    )
     body_memory_bytes: int = Field(
         256 * 2**20,
         ge=1,
-        description="Bytes of bodies that a front holds at once; more are refused (429).",
+        description="Bytes of bodies that a front holds at once, one client's at most half of "
+        "them; more are refused (429).",
     )
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="Largest image, judged from its header."
@@ -276,7 +390,10 @@ class Settings(BaseSettings):
         0, ge=0, description="After SIGTERM, how long to serve on while /readyz already says no."
     )
     hang_seconds: float = Field(
-        60, gt=0, description="A batch that takes longer has hung: its engine is replaced."
+        60,
+        gt=0,
+        description="A batch that takes longer has hung, and so has an engine that shows no life "
+        "for as long: it is replaced.",
     )
     log_level: LogLevel = Field("info", description="Least severe log line that is written.")
     log_format: LogFormat = Field(
@@ -311,40 +428,66 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _parse_keys(cls, value: object) -> object:
-        if isinstance(value, str):
-            value = value.replace(",", " ").split()
+        if isinstance(value, str):  # perhaps a whole file, with its comments
+            value = re.sub(r"#[^\n]*", "", value).replace(",", " ").split()
         if isinstance(value, list | tuple):
             return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
         return value
 
-    @field_validator("models", "cors_origins", mode="before")
+    @field_validator("models", "cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _place_remote(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """An address in place of the store's folder; and the folder of an address that has none."""
+        given = dict(values)
+        if "://" in str(given.get("model_store", "")):
+            given["remote_store"] = str(given.pop("model_store"))
+        if given.get("remote_store") and "model_store" not in given:
+            cache = _cache_folder(str(given.get("cache", "auto")))
+            if cache is None:
+                raise ValueError(
+                    "GSOP_REMOTE_STORE: name the folder where its models are kept with "
+                    "GSOP_MODEL_STORE, or GSOP_CACHE"
+                )
+            address = str(given["remote_store"]).partition("#")[0]
+            name = hashlib.sha256(address.encode()).hexdigest()[:16]
+            given["model_store"] = cache / "models" / name
+        return given
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Path) and not _is_utf8(str(value)):
+                raise ValueError(
+                    f"GSOP_{name.upper()}: {str(value)!a} is no UTF-8: rename the file or folder"
+                )
         _check_devices(self.devices)
         try:
             CudaOptions.parse(self.cuda_options)
         except ValueError as error:
             raise ValueError(f"GSOP_CUDA_OPTIONS: {error}") from None
+        _check_proxies(self.trusted_proxies)
         if not self.models:
             raise ValueError("GSOP_MODELS names no model")
         if len(set(self.models)) != len(self.models):
             raise ValueError("GSOP_MODELS names a model twice")
-        if len({key.name for key in self.api_keys}) != len(self.api_keys):
-            raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
-        if len({key.sha256 for key in self.api_keys}) != len(self.api_keys):
-            raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
+        _check_keys(self.api_keys)
         if 0 < self.drift_window < 100:
             raise ValueError("GSOP_DRIFT_WINDOW: 100 images at least, or 0")
         if 0 < self.drift_learn < 500:
             raise ValueError("GSOP_DRIFT_LEARN: 500 images at least, or 0")
-        if self.follow and self.state is None:
-            raise ValueError("GSOP_FOLLOW without GSOP_STATE: name the file that is to be followed")
+        if self.follow and self.state is None and not self.remote_store:
+            raise ValueError(
+                "GSOP_FOLLOW without GSOP_STATE: name the file that is to be followed, or a remote "
+                "store"
+            )
         if self.tls_keyfile is not None and self.tls_certfile is None:
             raise ValueError("GSOP_TLS_KEYFILE without GSOP_TLS_CERTFILE: set both, or neither")
         if self.body_memory_bytes < self.max_body_bytes:
@@ -370,6 +513,11 @@ class Settings(BaseSettings):
         return tuple(part.strip() for part in self.device.split(",") if part.strip())
 
     @property
+    def replica_mark(self) -> str:
+        """What the ids of this instance's predictions begin with."""
+        return hashlib.sha256(self.replica.encode()).hexdigest()[:6]
+
+    @property
     def cuda(self) -> CudaOptions:
         """How CUDA devices compute."""
         return CudaOptions.parse(self.cuda_options)
@@ -391,16 +539,56 @@ class Settings(BaseSettings):
     @property
     def cache_folder(self) -> Path | None:
         """The folder that ``GSOP_CACHE`` means; ``None`` if nothing is to be kept."""
-        if self.cache != "auto":
-            return Path(self.cache) if self.cache else None
-        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        # A relative one is to be ignored, says the XDG Base Directory Specification.
-        if base.is_absolute():
-            return base / "gsop"
+        return _cache_folder(self.cache)
+
+
+def _cache_folder(cache: str) -> Path | None:
+    """The folder that ``GSOP_CACHE`` means."""
+    if cache != "auto":
+        return Path(cache) if cache else None
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # A relative one is to be ignored, says the XDG Base Directory Specification.
+    if base.is_absolute():
+        return base / "gsop"
+    try:
+        return Path.home() / ".cache" / "gsop"
+    except RuntimeError:  # a user without a home
+        return None
+
+
+def _check_proxies(names: Sequence[str]) -> None:
+    for name in names:
         try:
-            return Path.home() / ".cache" / "gsop"
-        except RuntimeError:  # a user without a home
-            return None
+            ipaddress.ip_network(name)
+        except ValueError:
+            raise ValueError(
+                f"GSOP_TRUSTED_PROXIES names {name!r}: write addresses or networks, such as "
+                "127.0.0.1 or 10.0.0.0/8"
+            ) from None
+
+
+def unknown_variables() -> list[str]:
+    """What is wrong with variables of the environment that look like settings and are none."""
+    known = {f"GSOP_{name.upper()}" for name in Settings.model_fields} | {"GSOP_CLIENT_KEY"}
+    texts = []
+    for name in sorted(os.environ):
+        if name.startswith("GSOP_") and name not in known and not _OF_KUBERNETES.match(name):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            texts.append(f"{name} is no setting, and ignored{hint}")
+    return texts
+
+
+_OF_KUBERNETES = re.compile(r"GSOP_(SERVICE|PORT_\d)")
+"""What Kubernetes sets for a service that is called gsop."""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the system's bytes, kept as surrogates
+        return False
+    return True
 
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|(GPU|MIG)-[\w/-]+")
@@ -415,6 +603,28 @@ def _check_devices(names: Sequence[str]) -> None:
             )
     if not names or ("auto" in names and len(names) > 1):
         raise ValueError("GSOP_DEVICE names no device, or auto beside others: name each of them")
+
+
+def read_api_keys(path: Path) -> tuple[ApiKey, ...]:
+    """The keys of ``GSOP_API_KEYS`` and of its file, as they are now.
+
+    Raises:
+        ConfigError: if the file cannot be read, or an entry is wrong.
+    """
+    given = os.environ.get("GSOP_API_KEYS", "").replace(",", " ").split()
+    try:
+        keys = tuple(map(ApiKey.parse, [*given, *_read_entries(path)]))
+        _check_keys(keys)
+    except ValueError as error:
+        raise ConfigError(f"GSOP_API_KEYS_FILE: {path}: {error}") from None
+    return keys
+
+
+def _check_keys(keys: Sequence[ApiKey]) -> None:
+    if len({key.name for key in keys}) != len(keys):
+        raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
+    if len({key.sha256 for key in keys}) != len(keys):
+        raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
 
 
 def _read_entries(path: Path) -> list[str]:

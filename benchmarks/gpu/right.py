@@ -1,9 +1,12 @@
 """Right answers: of a served GPU against a served CPU, and of graphs against operators."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,11 +128,37 @@ def check_training(report: Report, device: str) -> None:
     """A short training of the digits: it learns, is stopped in the middle and goes on."""
     short = ("--set", "schedule.steps=200", "--set", "schedule.warmup=20")
     with tempfile.TemporaryDirectory() as folder:
-        run = str(Path(folder, "run"))
-        run_gsop("train", "--recipe", "digits", *short, "--output", run, "--device", device)
-        result = json.loads(Path(run, "result.json").read_text())
+        run = Path(folder, "run")
+        arguments = ("--recipe", "digits", *short, "--output", str(run), "--device", device)
+        step = stopped(run, "train", *arguments)
+        report.check("training stopped by SIGTERM", step > 0, f"after step {step}", "a step")
+        run_gsop("train", "--resume", str(run), "--device", device)
+        result = json.loads((run / "result.json").read_text())
     report.check("trained on", result["device"] == "cuda" or device == "cpu", result["device"], "")
     report.at_least("top-1 after 200 steps", result["top1"], 0.9)
+
+
+def stopped(run: Path, *arguments: str) -> int:
+    """The step after which a run stops that is asked to once it has logged two rows; 0: it ended.
+
+    Raises:
+        RuntimeError: with what it wrote, if it fails by itself.
+    """
+    command = [sys.executable, "-m", "gsop", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        log = run / "log.csv"
+        while process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) > 2:  # a head, two rows
+                process.terminate()
+                break
+            time.sleep(0.05)
+        told, _ = process.communicate()
+    found = re.search(r"stopped after step (\d+)", told)
+    if process.returncode not in (0, 128 + signal.SIGTERM):
+        raise RuntimeError(f"gsop {arguments[0]} failed:\n{told[-2000:]}")
+    return int(found[1]) if found else 0
 
 
 def run_gsop(*arguments: str) -> None:

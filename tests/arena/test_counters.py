@@ -72,8 +72,18 @@ def test_several_observations_are_counted_as_each_would_be(memory: ServiceMemory
 def test_a_request_is_counted_by_what_is_declared(
     memory: ServiceMemory, route: str, status: int, labels: tuple[str, str]
 ) -> None:
-    meter(memory, Role("front")).count_request(route, status)
+    meter(memory, Role("front")).count_request(route, status, 0.3)
     assert counted(memory, Ledger(memory.plan.routes).requests, *labels) == 1
+
+
+def test_how_long_a_request_took_is_counted_unless_its_client_left(memory: ServiceMemory) -> None:
+    front, ledger = meter(memory, Role("front")), Ledger(memory.plan.routes)
+    front.count_request("/predict", 200, 0.2)
+    front.count_request("/predict", 499, 60.0)
+    at = ledger.places[ledger.request_seconds, ("/predict",)]
+    row = totals(memory)[at : at + ledger.request_seconds.width]
+    assert row[ledger.request_seconds.buckets.index(0.2)] == 1  # a bound counts what equals it
+    assert (row[:-1].sum(), row[-1]) == (1, 0.2)
 
 
 def test_each_error_of_ours_has_its_status_and_its_code() -> None:

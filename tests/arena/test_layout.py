@@ -26,7 +26,18 @@ CASES = [
     ),
     *product(
         ["memory"],
-        ["service", "fronts", "traffic", "versions", "counters", "forgotten", "comparisons"],
+        [
+            "service",
+            "keys",
+            "key_use",
+            "fronts",
+            "traffic",
+            "versions",
+            "counters",
+            "forgotten",
+            "comparisons",
+            "exemplars",
+        ],
         [(SUPERVISOR, *FRONTS, *SEATS)],
     ),
 ]

@@ -3,6 +3,8 @@
 A new backend is a row of :data:`BACKENDS`.
 """
 
+import json
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from gsop.backends.base import Backend, OutOfMemory, Pixels, Place, Values, warm
 from gsop.backends.null import NullBackend
 from gsop.backends.registry import find_backend
 from gsop.errors import SetupError
-from gsop.store.manifest import Manifest, read_manifest
+from gsop.store.manifest import MANIFEST_FILE, Manifest, read_manifest
 from tests.failing_backends import FITS, LARGE, Cramped, CrampedFromTheStart, Spoilt
 
 MOST = 8
@@ -55,6 +57,8 @@ BACKENDS = {
 }
 """Each with the device that it is opened on."""
 
+WITHOUT_LOGITS = ("null", f"{__name__}:TwoAtOnce")
+
 
 def opened(name: str, store: Path, *, most: int = MOST) -> Backend[Any]:
     folder = store / "tiny" / "1"
@@ -81,6 +85,21 @@ def test_an_answer_is_as_its_layout_says(backend: Backend[Any]) -> None:
         np.testing.assert_allclose(layout.probabilities(values).sum(axis=1), 1, atol=1e-5)
         gates = layout.gate_values(values)
         assert ((gates > 0) & (gates < 1)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name not in WITHOUT_LOGITS])
+def test_probabilities_have_the_versions_temperature(
+    name: str, tiny_store: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_store / "tiny", tmp_path / "tiny")
+    path = tmp_path / "tiny" / "1" / MANIFEST_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"temperature": 2.5}))
+    layout = read_manifest(path.parent).answer
+    plain = layout.probabilities(answers(opened("torch", tiny_store), IMAGES))
+    softer = layout.probabilities(answers(opened(name, tmp_path), IMAGES))
+    powers = plain ** (1 / 2.5)
+    np.testing.assert_allclose(softer, powers / powers.sum(axis=1, keepdims=True), atol=1e-4)
+    assert np.abs(softer - plain).max() > 0.01
 
 
 def test_it_says_where_it_computes(backend: Backend[Any]) -> None:

@@ -15,7 +15,7 @@ from gsop.model.resnet import GSoPOutput, GSoPResNet, Rectifier
 from gsop.store.store import load
 from tests.support import TINY
 
-pytestmark = pytest.mark.skipif(not can_pack(), reason="needs oneDNN on x86")
+pytestmark = pytest.mark.skipif(not can_pack(torch.float32), reason="needs oneDNN on x86")
 
 CONFIGS = {
     "basic": TINY,
@@ -69,12 +69,19 @@ def test_relus_move_into_their_convolutions() -> None:
     assert blocks == 3 * left, "each block keeps only the one behind its sum"
 
 
+@pytest.mark.skipif(not can_pack(torch.bfloat16), reason="needs a processor with bfloat16")
 def test_half_precision_keeps_its_rounding() -> None:
     plain, packed = network(TINY, torch.bfloat16), network(TINY, torch.bfloat16)
     pack_convolutions(packed, images(1).bfloat16())
     with torch.inference_mode():
         expected, answer = plain(images(3).bfloat16()), packed(images(3).bfloat16())
     torch.testing.assert_close(answer.logits, expected.logits, rtol=0.05, atol=0.05)
+
+
+def test_a_processor_without_bfloat16_packs_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    assert can_pack(torch.float32)
+    assert not can_pack(torch.bfloat16)
 
 
 def test_what_a_forward_does_not_reach_stays() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import bodies
-from benchmarks.gpu import right, speed
+from benchmarks import bodies, serve
+from benchmarks.gpu import right, served, speed
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.rows import Report
 from benchmarks.gpu.served import engine_of, kills
-from benchmarks.servers import Server, ours
+from benchmarks.serve import Round
+from benchmarks.servers import Kind, Server, ours
 from gsop.backends.base import Backend, Pixels, Place, Values
 from gsop.backends.null import NullBackend
 from gsop.store.manifest import read_manifest
@@ -123,6 +124,98 @@ def test_a_way_that_answers_otherwise_is_found(
     report = Report()
     assert speed.ways(report, folder, "cpu", 2, ["positions=sliced"]) == ""
     assert [row.found for row in report.failed] == ["0.2"]
+
+
+CONNECTIONS = (64, 256, 512)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Kind, dict[str, Any]]]:
+    """What ``serve.measure`` was asked for; of 512 connections one meets an error."""
+    asked: list[tuple[Kind, dict[str, Any]]] = []
+
+    def measure(kind: Kind, *_: Any, **load: Any) -> Round:
+        asked.append((kind, load))
+        errors = int(load["connections"] == max(CONNECTIONS))
+        return Round(900.0, 1.0, 1.0, 1.0, 1.0, 1.0, None, errors, 1.0)
+
+    monkeypatch.setattr(serve, "measure", measure)
+    monkeypatch.setattr(served, "memory_mib", lambda: None)
+    return asked
+
+
+def test_what_is_served_has_a_slot_a_connection_and_threads_that_ask(
+    loads: list[tuple[Kind, dict[str, Any]]], tmp_path: Path
+) -> None:
+    """Fronts share the slots evenly, and connections come to them unevenly."""
+    report = Report()
+    served.throughput(
+        report, tmp_path, "m", BODY, CONNECTIONS, seconds=1, fastest=1000, device="cpu"
+    )
+    assert [load["connections"] for _, load in loads] == [*CONNECTIONS]
+    for kind, load in loads:
+        assert int(kind.environment["GSOP_SLOTS"]) >= 2 * load["connections"]
+        assert load["threads"] == 4
+    assert [row.what for row in report.failed] == ["errors, 512 connections"]
+    assert "served as a share of raw" in {row.what for row in report.rows if row.passed}
+
+
+def test_raw_and_served_are_of_one_size_of_batch(
+    loads: list[tuple[Kind, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The share of a rate at batches of 256 would not be that of a service with 64."""
+    rates = {1: 1e9, 8: 1e9, 32: 1000.0, 256: 1e9}
+    timed: list[tuple[Sequence[int], int]] = []
+
+    def raw(
+        report: Report, folder: Path, device: str, sizes: Sequence[int], batches: int, options: str
+    ) -> dict[int, float]:
+        timed.append((sizes, batches))
+        return rates
+
+    def nothing(*_: Any, **__: Any) -> str:
+        return ""
+
+    for module, name in (
+        *((right, name) for name in ("check_served", "check_graphs", "check_training")),
+        *((speed, name) for name in ("ways", "gates")),
+        (served, "kills"),
+    ):
+        monkeypatch.setattr(module, name, nothing)
+    monkeypatch.setattr(speed, "raw", raw)
+    monkeypatch.setattr(speed, "publish_pair", lambda *_: {"gsop": Path()})
+    monkeypatch.setattr("benchmarks.models.publish_models", nothing)
+    monkeypatch.setattr("benchmarks.gpu.__main__.shutil.which", lambda name: name)
+    assert main(["--device", "cpu", "--batch", "32"]) == 1  # an error at 512 connections
+    ((sizes, batches),) = timed
+    assert 32 in sizes
+    assert batches >= 100
+    assert {kind.environment["GSOP_MAX_BATCH"] for kind, _ in loads} == {"32"}
+
+
+@pytest.mark.slow
+def test_a_training_is_stopped_in_the_middle(tmp_path: Path) -> None:
+    few = ("--set", "schedule.steps=1000", "--set", "log_every=1", "--device", "cpu")
+    run = tmp_path / "run"
+    step = right.stopped(run, "train", "--recipe", "digits", *few, "--output", str(run))
+    assert 0 < step < 1000
+    assert (run / "checkpoints" / f"step-{step:09}.pt").exists()
+
+
+def test_a_training_that_ended_before_it_was_stopped_is_a_row_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def resumed(*arguments: str) -> None:
+        assert arguments[:2] == ("train", "--resume")
+        Path(arguments[2]).mkdir(exist_ok=True)
+        Path(arguments[2], "result.json").write_text('{"device": "cuda", "top1": 0.95}')
+
+    monkeypatch.setattr(right, "run_gsop", resumed)
+    for step, failed in ((57, []), (0, ["training stopped by SIGTERM"])):
+        monkeypatch.setattr(right, "stopped", lambda *_, step=step: step)
+        report = Report()
+        right.check_training(report, "cuda")
+        assert [row.what for row in report.failed] == failed
 
 
 @pytest.mark.slow

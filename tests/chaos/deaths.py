@@ -55,7 +55,7 @@ def kill_engine(store: Path, seconds: float) -> Report:
 def kill_front(store: Path, seconds: float) -> Report:
     """A front of two killed every 3 s: what it held breaks, and nothing else."""
     report = Report()
-    with Server(store, models="tiny", fronts=2, slots=SLOTS) as server:
+    with Server(store, models="tiny", fronts=2, slots=SLOTS, slots_per_client=SLOTS) as server:
         asked = questions(server.wait_ready(), IMAGES)
         descriptors = open_files(server.engine())
         kills, held = 0, set[int]()
@@ -181,7 +181,7 @@ def ready(server: Server) -> bool:
     """Whether ``/readyz`` says yes."""
     try:
         with socket.create_connection(where(server.url), 10) as asker:
-            asker.sendall(b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            asker.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return asker.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:  # a front was killed, or none is there yet
         return False

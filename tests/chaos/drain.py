@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -125,9 +126,14 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def nginx(ports: list[int]) -> Iterator[str]:
     """Run nginx with ``deploy/nginx.conf`` on other ports (its own, the instances'); its URL."""
-    text = (ROOT / "deploy" / "nginx.conf").read_text()
-    for port, ours in zip((8000, 8001, 8002), ports, strict=True):
-        text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{ours}")
+    own, *others = ports
+    text = (
+        (ROOT / "deploy" / "nginx.conf").read_text().replace("127.0.0.1:8000", f"127.0.0.1:{own}")
+    )
+    shipped = re.findall(r"^ *server 127\.0\.0\.1:\d+ .*\n", text, re.MULTILINE)
+    assert len(shipped) == 2, "one for each of two instances"
+    ours = [shipped[0].replace("127.0.0.1:8001", f"127.0.0.1:{port}") for port in others]
+    text = text.replace("".join(shipped), "".join(ours))
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "nginx.conf").write_text(text)
         command = ["nginx", "-p", folder, "-c", "nginx.conf", "-g", "master_process off;"]

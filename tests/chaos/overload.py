@@ -37,7 +37,12 @@ def overload(store: Path, seconds: float) -> Report:
     """Offered ten times its capacity, the service does what it can and refuses the rest at once."""
     report = Report()
     # A batch of one takes a fixed time: the device's capacity does not depend on the machine.
-    settings = {"backend": "tests.failing_backends:Slow", "max_batch": 1, "slots": SLOTS}
+    settings = {
+        "backend": "tests.failing_backends:Slow",
+        "max_batch": 1,
+        "slots": SLOTS,
+        "slots_per_client": SLOTS,
+    }
     with Server(store, models="tiny", **settings) as server:
         asked = questions(server.wait_ready(), random_pngs(8))
         capacity = measure_capacity(server, asked, max(2.0, seconds / 10))

@@ -157,12 +157,12 @@ def mixed(server: Server) -> list[Question]:
             tuple(one for one, _ in several),
         ),
         Question(
-            b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n" + chunked(images[0], 500),
             (right[0],),
         ),
         Question(request(b"no image"), status=400),
         Question(request(images[0], target="/predict?model=nobody"), status=404),
-        Question(request(images[0], "text/plain"), status=415),
+        Question(request(b"a text", "text/plain"), status=415),
     ]
     return made

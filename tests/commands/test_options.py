@@ -13,7 +13,7 @@ from gsop.__main__ import main
 from gsop.commands.parser import make_parser
 from gsop.settings import THEMES, Settings
 
-SECRET = {"api_keys"}
+SECRET = {"api_keys", "shared_url"}  # which may hold a password
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -13,13 +13,14 @@ from typing import Any
 
 from starlette.requests import Request
 
-from gsop.api.http.bodies import read_images
+from gsop.api.http.bodies import Parts, read_images
+from gsop.api.http.body_limits import BodyLimits
 from gsop.api.http.negotiation import choose
 from gsop.errors import ImageTooLarge, InvalidImage, NotAcceptable, RequestError
 from gsop.images import decode
-from gsop.serving.classify import BodyMemory
+from gsop.serving.body_memory import BodyMemory
 from tests.chaos.shots import FORM, form, good_images
-from tests.imagery import bombs, encode, exif, input_spec, not_images, picture, ycck_jpeg
+from tests.imagery import bombs, encode, exif, heic, input_spec, not_images, picture, ycck_jpeg
 
 CORPUS = Path(__file__).parent / "corpus"
 SPEC = input_spec(24, 16, 32)
@@ -45,14 +46,15 @@ def bodies(data: bytes) -> None:
     async def receive() -> dict[str, Any]:
         return next(messages)
 
-    async def read() -> list[bytes]:
+    async def read() -> Parts:
         request = Request({"type": "http", "headers": [(b"content-type", kind)]}, receive)
-        memory = BodyMemory(100_000)
-        with memory.share() as share:
-            return await read_images(request, share, max_bytes=50_000, max_images=4, seconds=60)
+        memory = BodyMemory(100_000, 100_000)
+        limits = BodyLimits(50_000, 60, 0)
+        with memory.share("") as share:
+            return await read_images(request, share, limits, max_images=4, options=("top_k",))
 
     with contextlib.suppress(RequestError):
-        assert 1 <= len(asyncio.run(read())) <= 4
+        assert 1 <= len(asyncio.run(read()).images) <= 4
 
 
 def accept(data: bytes) -> None:
@@ -77,12 +79,18 @@ def seeds(target: str, *, corpus: bool = True) -> Iterator[bytes]:
             yield encode(picture(8, 8), "PNG", "P")
             yield encode(picture(8, 8), "WEBP", quality=50)
             yield ycck_jpeg(picture(8, 8))
+            yield encode(picture(8, 8), "AVIF", quality=50)
+            yield heic("grey")
+            yield heic("clear")
         case "bodies":
             image = good_images()[0]
             yield b"image/png\n" + image
             yield f"{FORM}\n".encode() + form([("image", image), ("note", b"x")])
             text = json.dumps({"image": base64.b64encode(image).decode()})
             yield f"application/json\n{text}".encode()
+            yield b"application/x-www-form-urlencoded\ntop_k=3&image=" + base64.b64encode(image)
+            yield b"\n" + base64.urlsafe_b64encode(image)
+            yield b'\n{"images": ["iVBORw0KGgo", "iVBORw0KGgo="], "top_k": 1}'
             yield b'application/json; charset="utf-8"\n{"image": "data:image/png;base64,aaaa"}'
         case "accept":
             yield b"image/png, application/json;q=0.5, */*;q=0.1"

@@ -99,3 +99,17 @@ def test_statistics_miss_nothing_whatever_the_blocks(capacity: int, batch: int) 
         assert memory.statistics(class_id=key).samples == np.count_nonzero(winners == key)
     assert memory.statistics(caller=2).samples == callers.count(2)
     np.testing.assert_array_equal(memory.statistics(caller=1).low, values[1::3, 3:].min(axis=0))
+
+
+def test_what_is_new_is_told_once_and_of_much_the_newest() -> None:
+    memory = GateMemory(layout(3, 6), capacity=4)
+    assert memory.after(0, 10) == (0, [])
+    values = gates(1, size=9)
+    for number in range(6):
+        memory.add([f"{number}"], [1], values, [number])
+    number, found = memory.after(3, 10)
+    assert (number, [(r.id, caller) for r, caller in found]) == (6, [("3", 3), ("4", 4), ("5", 5)])
+    assert [r.id for r, _ in memory.after(0, 10)[1]] == ["2", "3", "4", "5"]
+    assert [r.id for r, _ in memory.after(0, 2)[1]] == ["4", "5"]
+    assert memory.after(6, 10)[1] == []
+    assert [r.id for r, _ in memory.after(99, 10)[1]] == ["2", "3", "4", "5"]  # it began anew

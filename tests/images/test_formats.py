@@ -63,7 +63,7 @@ class TestTable:
         with pytest.raises(InvalidImage) as caught:
             decode_stored(b"no image", max_pixels=1)
         assert str(caught.value) == (
-            "The bytes are no JPEG, PNG, WebP, BMP, TIFF or GIF; "
+            "The bytes are no JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC; "
             "send an image in one of these formats."
         )
 

@@ -1,11 +1,14 @@
 """What Pillow reads for us: the odd kinds are refused, and it stays quiet about them."""
 
+import struct
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gsop.errors import InvalidImage
 from gsop.images import decode
@@ -24,7 +27,7 @@ def test_samples_of_32_bits_are_refused_with_a_remedy(samples: type[np.generic])
 
 @pytest.mark.parametrize(
     "data",
-    [bmp_rle(900_000, 1), tiff(32, 32, strips=2, repeats=99)],
+    [bmp_rle(60_000, 16), tiff(32, 32, strips=2, repeats=99)],
     ids=["run-length BMP", "strips of a TIFF"],
 )
 def test_little_data_cannot_buy_much_work(data: bytes) -> None:
@@ -33,8 +36,40 @@ def test_little_data_cannot_buy_much_work(data: bytes) -> None:
     assert_fit_for_a_client(caught.value)
 
 
+@pytest.mark.parametrize("kind", [b"tEXt", b"gAMA", b"eXIf"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_wrong_checksum_of_what_is_not_needed_is_passed_over(kind: bytes, place: str) -> None:
+    sound = chunk(kind, b"Comment\0drawn")
+    broken = sound[:-1] + bytes([sound[-1] ^ 1])
+    data = png(RGB, 2, **{place: broken})
+    np.testing.assert_array_equal(as_it_is(data), RGB)
+
+
+def test_a_wrong_checksum_of_what_is_needed_is_not() -> None:
+    data = bytearray(png(RGB, 2))
+    data[data.index(b"IDAT") + 20] ^= 1
+    with pytest.raises(InvalidImage, match="damaged"):
+        as_it_is(bytes(data))
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_around_a_gif_that_covers_a_part_of_its_screen_is_white(transparent: bool) -> None:
+    """As in browsers, which see through what no frame has painted."""
+    file = BytesIO()
+    frame = Image.new("P", (8, 8), 1)
+    frame.putpalette([0, 255, 0, 200, 30, 40, *[0] * 762])
+    frame.save(file, "GIF", **({"transparency": 0} if transparent else {}))
+    data = bytearray(file.getvalue())
+    data[6:10] = struct.pack("<HH", 32, 32)  # the screen
+    at = data.index(b"\x2c\0\0\0\0\x08\0\x08\0") + 1
+    data[at : at + 4] = struct.pack("<HH", 4, 12)  # the frame's place in it
+    expected = np.full((32, 32, 3), 255)
+    expected[12:20, 4:12] = (200, 30, 40)
+    np.testing.assert_array_equal(as_it_is(bytes(data)), expected)
+
+
 def test_a_fresh_process_is_lean_and_quiet(tmp_path: Path) -> None:
-    """Needs no torch, loads six of Pillow's forty plugins, prints nothing about odd files."""
+    """Needs no torch, loads seven of Pillow's forty plugins, prints nothing about odd files."""
     (tmp_path / "odd.png").write_bytes(png(RGB, 2, before=chunk(b"acTL", bytes(8))))
     code = """
 import pathlib, sys

@@ -81,7 +81,7 @@ def test_fusion_max_is_had_by_asking() -> None:
         ({"layer2.0.bn1.weight": torch.zeros(3)}, "layer2.0.bn1.weight has shape (3,), not (16,)"),
         ({"conv1.weight": torch.zeros(3)}, "conv1.weight has shape (3,)"),
         ({"layer2.0.se.weight": torch.zeros(3)}, "layer2.0.se.weight is unknown"),
-        ({"epoch": torch.zeros(())}, "epoch is unknown"),
+        ({"fc.scale": torch.zeros(())}, "fc.scale is unknown"),
         ({"layer4.2.conv1.weight": torch.zeros(3)}, "no ResNet has stages of (2, 2, 2, 3)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -117,6 +117,40 @@ def test_a_front_reads_what_it_serves_and_writes_nothing(
     }
 
 
+COLLECTED = """
+import errno, socket, sys
+from gsop.processes.cage import cage_front
+
+allowed, other = map(int, sys.argv[1:])
+cage_front([], "auto", connects=[allowed])
+for port in (allowed, other):
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        print("done")
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+try:
+    socket.create_server(("127.0.0.1", 0))
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+@WHOLE
+def test_a_front_reaches_the_port_of_a_collector_and_no_other(listener: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [str(one.getsockname()[1]) for one in (listener, other)]
+        done = subprocess.run(
+            [sys.executable, "-c", COLLECTED, *ports],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stdout.split() == ["done", "EACCES", "EACCES"], done.stderr
+
+
 def test_without_its_cage_it_does_all_of_that(tmp_path: Path, listener: socket.socket) -> None:
     """Or the test above would show nothing."""
     answers = front(tmp_path, listener, "off")

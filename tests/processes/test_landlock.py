@@ -22,6 +22,7 @@ class Kernel:
         self.version = version
         self.attributes: list[tuple[int, ...]] = []
         self.rules: list[tuple[int, str]] = []
+        self.ports: list[tuple[int, ...]] = []
         self.restricted: list[int] = []
 
     def call(self, name: str, *arguments: int | bytes | None) -> int:
@@ -35,6 +36,9 @@ class Kernel:
             case "landlock_add_rule", (int(), 1, bytes(given), 0):
                 access, place = struct.unpack("=Qi", given)
                 self.rules.append((access, os.readlink(f"/proc/self/fd/{place}")))  # noqa: PTH115
+                return 0
+            case "landlock_add_rule", (int(), 2, bytes(given), 0):
+                self.ports.append(struct.unpack("=QQ", given))
                 return 0
             case "landlock_restrict_self", (int(ruleset), 0):
                 self.restricted.append(ruleset)
@@ -77,6 +81,15 @@ def test_all_that_a_kernel_knows_is_refused(
 def test_who_is_not_alone_may_signal_and_connect(kernel: Kernel) -> None:
     landlock.restrict(alone=False)
     assert kernel.attributes[0][2] == 0
+
+
+@pytest.mark.parametrize(("version", "rules"), [(3, []), (4, [(1, 8001)])])
+def test_a_port_is_listened_on_where_the_kernel_would_refuse_it(
+    kernel: Kernel, version: int, rules: list[tuple[int, int]]
+) -> None:
+    kernel.version = version
+    landlock.restrict(listens=[8001])
+    assert kernel.ports == rules
 
 
 def test_folders_and_files_are_allowed_what_each_can_be(kernel: Kernel, tmp_path: Path) -> None:

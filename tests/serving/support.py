@@ -12,7 +12,7 @@ from gsop.arena.counters import Meter
 from gsop.errors import GSoPError
 from gsop.processes.nursery import Nursery
 from gsop.serving.decoder import Plan
-from gsop.serving.decoders import Decoders
+from gsop.serving.decoders import Decoders, Effort
 from gsop.settings import CageMode
 from tests.imagery import input_spec
 
@@ -50,16 +50,25 @@ async def decoders(
         yield made
 
 
-async def decode(made: Decoders, data: bytes, seconds: float = 60, model: int = 0) -> int:
+async def decode(
+    made: Decoders,
+    data: bytes,
+    seconds: float = 60,
+    model: int = 0,
+    client: str = "",
+    effort: Effort | None = None,
+) -> int:
     out = np.zeros((4, 4, 3) if model == 0 else (8, 6, 3), np.uint8)
     deadline = time.monotonic_ns() + int(seconds * 1e9)
-    await made.decode(data, model, out, deadline=deadline)
+    await made.decode(data, model, out, deadline=deadline, client=client, effort=effort)
     assert (out == out.flat[0]).all()
     return int(out.flat[0])
 
 
-async def outcome(made: Decoders, data: bytes) -> int | GSoPError:
+async def outcome(
+    made: Decoders, data: bytes, client: str = "", seconds: float = 60
+) -> int | GSoPError:
     try:
-        return await decode(made, data)
+        return await decode(made, data, seconds, client=client)
     except GSoPError as error:
         return error

@@ -33,7 +33,7 @@ from gsop.keys import ANYBODY, Caller
 from gsop.processes.nursery import Birth, Report
 from gsop.serving.book import VersionBook
 from gsop.serving.classify import CallerLeft, Classified, Classifier, Outcomes, Visit
-from gsop.serving.decoders import Decoders
+from gsop.serving.decoders import Decoders, Effort
 from gsop.serving.engines import Engines
 from gsop.serving.generation import Arenas, Generation, Generations
 from gsop.serving.link import Waiter
@@ -50,7 +50,14 @@ class Decoding:
     """Takes the place of the decoders: an image is its first byte, over and over."""
 
     async def decode(
-        self, image: bytes, model: int, out: npt.NDArray[np.uint8], *, deadline: int
+        self,
+        image: bytes,
+        model: int,
+        out: npt.NDArray[np.uint8],
+        *,
+        deadline: int,
+        client: str,
+        effort: Effort,
     ) -> None:
         if image == BROKEN:
             raise InvalidImage("it is no image")
@@ -254,11 +261,14 @@ def test_refusals_come_before_the_body_is_read(service: Service) -> None:
 
 def test_bodies_share_the_fronts_memory_and_give_it_back() -> None:
     small = Service(max_body_bytes=100, body_memory_bytes=150)
-    with small.admitted() as first, small.admitted() as second:
+    with small.admitted(address="one") as first, small.admitted(address="two") as second:
         first.memory.add(100)
+        with pytest.raises(ClientOverloaded), small.admitted(address="one") as again:
+            again.memory.add(1)
         second.memory.add(50)
         with pytest.raises(Overloaded, match="bodies of other requests"):
             second.memory.add(1)
-    with small.admitted() as third:
-        third.memory.add(150)
+    with small.admitted(address="three") as third, small.admitted(address="four") as fourth:
+        third.memory.add(100)
+        fourth.memory.add(50)
     small.arena.close()

@@ -12,6 +12,7 @@ import pytest
 
 from gsop.errors import DeadlineExceeded, GSoPError, ImageTooLarge, InvalidImage
 from gsop.processes.nursery import Nursery
+from gsop.serving.decoders import Effort
 from tests.imagery import chunk, picture, png
 from tests.serving.support import GOOD, SECONDS, Lost, decode, decoders, outcome
 from tests.support import START_SECONDS, Server, descendants, eventually, random_pngs
@@ -79,6 +80,72 @@ def test_an_image_is_not_blamed_for_decoders_that_died_before_it(nursery: Nurser
                 os.kill(pid, signal.SIGKILL)
             assert await waiting == 7
         assert not seen.counts
+
+    asyncio.run(run())
+
+
+def test_costly_images_of_one_client_are_in_nobody_elses_way(nursery: Nursery) -> None:
+    async def run() -> None:
+        async with decoders(nursery, Lost(), count=2) as made:
+            await decode(made, GOOD, client="quick")
+            costly = [asyncio.ensure_future(outcome(made, b"wait", "costly")) for _ in range(4)]
+            await asyncio.sleep(0)
+            for _ in range(20):
+                assert await decode(made, GOOD, client="quick") == 7
+            assert sum(future.done() for future in costly) <= 1
+            for future in costly:
+                future.cancel()
+
+    asyncio.run(run())
+
+
+def test_what_nobody_waits_for_is_forgotten_at_once(nursery: Nursery) -> None:
+    async def run() -> None:
+        async with decoders(nursery, Lost()) as made:
+            await decode(made, GOOD)
+            hung = asyncio.ensure_future(outcome(made, b"wait"))
+            await asyncio.sleep(0)
+            left = asyncio.ensure_future(decode(made, GOOD))
+            late = asyncio.ensure_future(outcome(made, GOOD, seconds=0.05))
+            await asyncio.sleep(0)
+            assert made.waiting == 2
+            left.cancel()
+            assert isinstance(await late, DeadlineExceeded)
+            assert made.waiting == 0
+            assert isinstance(await hung, InvalidImage)
+
+    asyncio.run(run())
+
+
+def test_the_images_of_a_request_have_a_budget_together(nursery: Nursery) -> None:
+    async def run() -> None:
+        async with decoders(nursery, Lost()) as made:
+            effort = Effort(SECONDS / 2)
+            assert await decode(made, GOOD, effort=effort) == 7
+            with pytest.raises(InvalidImage):
+                await decode(made, b"wait", effort=effort)
+            with pytest.raises(ImageTooLarge, match="send fewer in one request"):
+                await decode(made, GOOD, effort=effort)
+            assert await decode(made, GOOD) == 7
+
+    asyncio.run(run())
+
+
+def test_a_decoder_that_is_stopped_without_work_is_replaced(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsop.serving.decoders.CALL_SECONDS", 0.1)
+
+    async def run() -> None:
+        async with decoders(nursery, Lost()) as made:
+            await decode(made, GOOD)
+            (stopped,) = [pid for pid, name in made_here().items() if name == "gsop-decoder"]
+            os.kill(stopped, signal.SIGSTOP)
+            await asyncio.to_thread(eventually, lambda: stopped not in made_here())
+            assert await decode(made, GOOD) == 7
+            await asyncio.sleep(2.5)  # the next one is asked, and answers
+            assert await decode(made, GOOD) == 7
+            assert made.silence < 60
 
     asyncio.run(run())
 

@@ -25,3 +25,9 @@ def test_engines_get_settings_but_no_keys() -> None:
     """What reads a store elsewhere may need the operator's other secrets."""
     given = for_engines(OPERATORS)
     assert OPERATORS.keys() - given.keys() == {"GSOP_API_KEYS"}
+
+
+def test_numpy_computes_on_one_thread_in_every_process() -> None:
+    """A thread a core of each front is more than a container may start."""
+    for given in (for_fronts(OPERATORS), for_engines(OPERATORS)):
+        assert given["OPENBLAS_NUM_THREADS"] == "1"

@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import subprocess
@@ -47,6 +48,27 @@ def test_a_bad_manifest_is_listed_with_the_reason(
     assert stored.error is not None
     assert reason in stored.error
     assert str(folder / MANIFEST_FILE) in stored.error
+
+
+def test_a_neighbour_that_may_not_be_read_is_listed_and_in_nobodys_way(
+    root: Path, publish_tiny: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_tiny(name="tiny", version="1")
+    (root / "secret").mkdir()
+    entries = Path.iterdir
+
+    def iterdir(path: Path) -> object:  # root, who runs tests, may read everything
+        if path.name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return entries(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    secret, tiny = list_versions(root)
+    assert (secret.name, secret.version, secret.manifest) == ("secret", "", None)
+    assert "Permission denied" in str(secret.error)
+    assert resolve(root, "tiny") == tiny.manifest
+    with pytest.raises(StoreError, match="Permission denied"):
+        resolve(root, "secret")
 
 
 def test_a_folder_without_a_manifest_is_listed_with_the_reason(root: Path) -> None:
@@ -153,3 +175,34 @@ def test_the_next_version_is_a_number_that_was_not_used(root: Path, publish_tiny
         publish_tiny(version=version)
     assert next_version(root, "tiny") == "11"
     assert next_version(root, "other") == "1"
+
+
+def manifest_with(store: Path, text: str) -> str:
+    """Why the only version of a store cannot be read, whose manifest is this text."""
+    folder = store / "m" / "1"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST_FILE).write_text(text)
+    (stored,) = list_versions(store)
+    assert stored.error is not None
+    return stored.error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"metrics":' * 100_000,
+        '{"format": 1, "metrics": {"top1": ' + "9" * 5000 + "}}",
+    ],
+    ids=["deep", "deep in a member", "digits"],
+)
+def test_a_manifest_that_python_cannot_take_in_is_a_bad_one(tmp_path: Path, text: str) -> None:
+    assert "is not JSON" in manifest_with(tmp_path, text)
+
+
+def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "1"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / MANIFEST_FILE)
+    (stored,) = list_versions(tmp_path)
+    assert "no ordinary file" in str(stored.error)

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from gsop.__main__ import main
+from gsop.commands.train import resolve
 from gsop.train.recipe import Recipe
 from gsop.train.run import Run
 from tests.support import Server
+from tests.train.conftest import make_folder
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,8 @@ def test_three_commands_from_images_to_answers(
     assert main([*evaluate, "--data", str(images), "--output", "report"]) == 0
     out = capsys.readouterr().out
     assert "24 images of" in out
+    assert "100.00% (86.2% to 100.0%)" in out
+    assert "pairs that look alike" in out
     assert "held out of its training" in out
     assert "100.00%" in out
     with Path("report/confusion.csv").open(encoding="utf-8") as stream:
@@ -84,7 +88,22 @@ def test_three_commands_from_images_to_answers(
     with Image.open("report/confusion.png") as picture:
         assert picture.width > 300
     report = json.loads(Path("report/report.json").read_text())
-    assert report["per_class"]["dark"] == {"samples": 12, "correct": 12, "top1": 1.0}
+    dark = report["per_class"]["dark"]
+    assert (dark["samples"], dark["correct"], dark["top1"]) == (12, 12, 1.0)
+    assert report["model"]["sha256"] == manifest["sha256"]
+    assert report["made"]["device"] == "cpu"
+    assert report["leaks"] == []
+    assert len(Path("report/images.csv").read_text().splitlines()) == 25
+    page = Path("report/report.html").read_text(encoding="utf-8")
+    assert "toy: what its answers are worth" in page
+    assert "No image of the evaluation looks like one that the model was trained on." in page
+
+    arguments = ["--data", str(images), "--part", "training", "--against", "toy/1"]
+    assert main([*evaluate, *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "96 images of the training" in out
+    assert "+0.00%" in out
+    assert "p = 1: no more than chance may make" in " ".join(out.split())
 
     with Server(tmp_path / "model_store", models="toy") as server:
         server.wait_ready()
@@ -122,6 +141,74 @@ def test_other_images_and_broken_ones_are_evaluated(
     (images / "dark" / "extra.png").unlink()
     assert main(["evaluate", "toy", *store, "--quiet"]) == 1
     assert "say with --data DIR" in capsys.readouterr().err
+
+
+def test_a_run_becomes_longer_and_nothing_else(
+    recipe_file: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = tmp_path / "run", tmp_path / "images"
+    shutil.copytree(folder, data)
+    quietly = ["--device", "cpu", "--quiet"]
+    begin = ["train", "--recipe", str(recipe_file), "--data", str(data), "--output", str(run)]
+    assert main([*begin, "--set", "schedule.steps=6", *quietly]) == 0
+    go_on = ["train", "--resume", str(run), *quietly]
+    for change, told in (
+        (["--batch-size", "8"], "batch_size cannot change within a run"),
+        (["--set", "optimizer.learning_rate=1"], "optimizer.learning_rate cannot change"),
+        (["--set", "schedule.steps=5"], "it can become longer, and not as short as 5"),
+    ):
+        assert main([*go_on, *change]) == 1
+        assert told in capsys.readouterr().err
+    assert Run(run).result.steps == 6
+
+    moved = data.rename(tmp_path / "elsewhere")
+    assert main([*go_on, "--set", "schedule.steps=9"]) == 1
+    assert "--data" in capsys.readouterr().err
+    assert main([*go_on, "--set", "schedule.steps=9", "--data", str(moved)]) == 0
+    assert Run(run).result.steps == 9
+    assert Run(run).recipe.data.path == moved
+
+    shutil.rmtree(moved)
+    store = ["--model-store", str(tmp_path / "store")]
+    assert main(["publish", str(run), "--device", "cpu", *store]) == 0
+    told = capsys.readouterr().out
+    assert "nothing was measured; the training itself saw" in told
+    assert "of the held-out images" not in told
+
+
+def test_a_path_to_images_is_kept_whole(
+    recipe: Recipe, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may go on from another folder than it began in."""
+    monkeypatch.chdir(folder.parent)
+    relative = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"path": Path(folder.name)})}
+    )
+    file = tmp_path / "relative.json"
+    file.write_text(relative.model_dump_json(), encoding="utf-8")
+    assert resolve(str(file), None, []).data.path == folder
+    assert resolve(str(file), Path(folder.name), []).data.path == folder
+
+
+def test_a_preset_adapts_to_few_images_and_few_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_folder(tmp_path / "photos", images=6)
+    show = ["train", "--data", str(photos), "--show"]
+    assert main([*show, "--epochs", "1"]) == 0
+    shown, told = capsys.readouterr()
+    values = json.loads(shown)
+    assert values["schedule"]["epochs"] == 1
+    assert 0 < values["schedule"]["warmup"] < 0.5
+    assert 1 < values["batch_size"] <= 12
+    assert "schedule.warmup is" in told
+    assert f"batch_size is {values['batch_size']}, as there are" in told
+    assert main([*show, "--epochs", "1", "--set", "schedule.warmup=2"]) == 1
+    assert "a warmup of 2 leaves nothing of 1" in capsys.readouterr().err
+    assert main([*show, "--batch-size", "64"]) == 0  # what is given stays
+    shown, told = capsys.readouterr()
+    assert json.loads(shown)["batch_size"] == 64
+    assert told == ""
 
 
 def test_an_unfinished_run_is_not_published(

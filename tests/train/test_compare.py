@@ -74,6 +74,11 @@ def test_the_tables() -> None:
     assert mean_and_deviation([0.25]) == (0.25, 0.0)
 
 
+def test_one_seed_deviates_from_nothing() -> None:
+    table = as_markdown([Row("plain", (0.625,), 1000, 3_400_000, (11.0,))])
+    assert table.splitlines()[-1] == "| plain | 62.5% | 1 k | 3.4 M | 11 |"
+
+
 @pytest.mark.slow
 def test_a_comparison_is_taken_up_where_it_was(
     recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -16,6 +16,6 @@ def test_without_matplotlib_it_is_said_what_installs_it(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(
         ConfigError,
-        match=r"the curves are drawn with matplotlib, which is not installed: pip install 'gsop\[",
+        match=r"the curves are drawn with matplotlib, which is not installed: pip install '\.\[",
     ):
         new_figure("the curves are", 8, 3.5)

@@ -99,7 +99,7 @@ def test_a_run_learns_and_leaves_all_behind(recipe: Recipe, tmp_path: Path) -> N
     log = rows(run.folder)
     assert [int(row["step"]) for row in log] == [5, 10, 15, 20, 25, 30, 35, 40]
     assert float(log[-1]["loss"]) < float(log[0]["loss"]) / 2
-    assert [row["step"] for row in log if row["held_out_top1"]] == ["15", "30"]
+    assert [row["step"] for row in log if row["held_out_top1"]] == ["15", "30", "40"]
     gate = [float(row["layer4.1.channel.mean"]) for row in log]
     assert all(0 < mean < 1 for mean in gate)
     assert len(set(gate)) > 1
@@ -341,7 +341,7 @@ def test_progress_is_drawn_only_if_wanted(
     train(steps(recipe, 2), tmp_path / "b", device="cpu", progress=True)
     out, err = capfd.readouterr()
     assert out == ""
-    for text in ("toy", "2/2", "images/s", "waiting for data"):
+    for text in ("toy", "2/2", "images/s", "% waiting, left"):
         assert text in err
 
 
@@ -360,3 +360,20 @@ def test_the_log_is_cut_where_the_checkpoint_ends(recipe: Recipe, tmp_path: Path
     train(Run(run).recipe, run, resume=True, device="cpu", progress=False)
     assert (run / "log.csv").read_text() == (tmp_path / "before.csv").read_text()
     assert json.loads((run / "result.json").read_text())["steps"] == 12
+
+
+def test_loaders_that_hand_nothing_over_end_the_run_with_a_checkpoint_and_a_remedy(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = loader
+
+    def failing(*arguments: Any, **options: Any) -> Iterator[Part]:
+        yield from islice(parts(*arguments, **options), 3)
+        raise RuntimeError("DataLoader timed out after 300 seconds")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gsop.train.loop.loader", failing)
+        with pytest.raises(SetupError, match=r"timed out.*--shm-size.*--workers 0.*after step 3"):
+            train(steps(recipe, 5), tmp_path / "run", device="cpu", progress=False)
+    result = train(steps(recipe, 5), tmp_path / "run", resume=True, device="cpu", progress=False)
+    assert result.steps == 5

@@ -75,8 +75,12 @@ def test_the_reference_is_of_the_held_out_scans(shipped: tuple[Manifest, GSoPRes
 @pytest.mark.slow
 def test_robustness_is_the_manifests(shipped: tuple[Manifest, GSoPResNet]) -> None:
     manifest, model = shipped
-    measured = measure(model, manifest.input, DIGITS.open_data(), device=CPU)["robustness"]
-    stated = manifest.metrics["robustness"]
+    found, temperature = measure(model, manifest.input, DIGITS.open_data(), device=CPU)
+    measured, stated = found["robustness"], manifest.metrics["robustness"]
+    assert temperature == pytest.approx(manifest.temperature, rel=1e-3)
+    for part, value in manifest.metrics["calibration"].items():
+        again = found["calibration"][part]
+        assert again == (value if isinstance(value, str) else pytest.approx(value, rel=0.02)), part
     assert measured.keys() == stated.keys()
     for name, result in measured.items():
         # Resampling differs a little between releases of Pillow and OpenCV.

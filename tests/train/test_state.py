@@ -45,7 +45,9 @@ def after_a_step(fabric: Fabric, recipe: Recipe) -> State:
     state.step = 3
     state.meter.seconds, state.meter.waiting = 1.5, 0.5
     state.totals.seconds, state.totals.waiting, state.totals.broken = 9.0, 1.0, {"b", "a"}
-    state.totals.loss, state.totals.top1 = 0.7, 0.9
+    state.totals.loss, state.totals.top1, state.totals.held_out_loss = 0.7, 0.9, 0.4
+    state.totals.best_step, state.totals.best_loss, state.totals.best_top1 = 2, 0.3, 0.8
+    state.totals.looks_since_best = 1
     torch.rand(7)
     return state
 

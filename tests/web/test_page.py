@@ -1,6 +1,7 @@
 """The page, in a real browser: what people see, and that nothing is asked of anybody else."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -24,13 +25,18 @@ pytestmark = [
 EXAMPLE = ROOT / "examples" / "digits" / "7.png"
 WITHOUT_ROOT = ["--no-sandbox"] if os.geteuid() == 0 else []
 
+EVIL = "evil.test"
+"""A name that resolves to loopback, as a hostile name server would have it."""
+
+ARGUMENTS = [*WITHOUT_ROOT, f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"]
+
 expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=WITHOUT_ROOT)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -120,6 +126,58 @@ def test_a_file_is_chosen_dropped_and_pasted(visitor: Visitor) -> None:
         with page.expect_response("**/predict?*") as asked:
             page.evaluate(give, [event, list(EXAMPLE.read_bytes())])
         assert asked.value.status == 200
+
+
+def test_a_photograph_is_told_beside_what_is_usual(visitor: Visitor) -> None:
+    page = visitor.page
+    for number in range(3):
+        page.set_input_files("#camera", EXAMPLE)
+        expect(page.locator("#newest tbody tr")).not_to_have_count(number)
+    answered(page)
+    page.hover(".gate canvas >> nth=0")
+    expect(page.locator("#pointed")).to_contain_text(re.compile(r"predictions [\d.]+ ± [\d.]+"))
+
+
+def test_a_map_of_positions_lies_over_the_image(visitor: Visitor) -> None:
+    page = visitor.page
+    page.select_option("#version", "tiny/2")
+    page.set_input_files("#file", EXAMPLE)
+    answered(page)
+    colours = """canvas => {
+        const {width, height} = canvas;
+        const {data} = canvas.getContext("2d").getImageData(0, 0, width, height);
+        return new Set(Array.from({length: data.length / 4}, (_, i) => data[4 * i])).size;
+    }"""
+    maps = page.locator("#gates .gate canvas >> nth=-1")
+    # A last map of 8 × 8 places alone has 64 colours at most.
+    assert maps.evaluate("canvas => canvas.width / 8") == 8
+    assert maps.evaluate(colours) > 64
+
+
+def test_the_service_now_and_the_colours_of_the_page(visitor: Visitor) -> None:
+    page = visitor.page
+    page.click("#examples button >> nth=3")
+    answered(page)
+    for text in ("slots", "batch", "engine 0", "decode", "inference", "tiny/1", "stable 100 %"):
+        expect(page.locator("#live")).to_contain_text(text)
+    page.click("#theme")
+    before = page.get_attribute("html", "data-theme")
+    page.click("#theme")
+    assert {before, page.get_attribute("html", "data-theme")} == {"dark", "light"}
+
+
+def test_an_answer_is_taken_apart(visitor: Visitor) -> None:
+    page = visitor.page
+    expect(page.locator("#inspect")).to_be_disabled()
+    page.set_input_files("#file", EXAMPLE)
+    answered(page)
+    page.click("#inspect")
+    rows = page.locator("#inspection table >> nth=0").locator("tbody tr")
+    expect(rows).to_have_count(1 + 3 * 5, timeout=60_000)  # four stages and all of them
+    expect(page.locator("#inspection")).to_contain_text("layer4.1.channel: the channels that")
+    page.set_input_files("#file", EXAMPLE)
+    answered(page)
+    expect(page.locator("#inspection table")).to_have_count(0)
 
 
 def test_it_is_walked_by_keyboard(visitor: Visitor) -> None:
@@ -285,3 +343,23 @@ def test_many_who_look_get_one_text(server: Server) -> None:
     told = server.http.get("/status").json()
     assert told["slots"]["used"] <= told["slots"]["total"]
     eventually(lambda: server.http.get("/status").json()["time"] > told["time"])
+
+
+def test_no_page_gets_in_by_another_name_or_from_another_origin(
+    browser: Browser, server: Server
+) -> None:
+    context = browser.new_context()
+    page, other = context.new_page(), server.url.replace("127.0.0.1", EVIL)
+    answer = page.goto(other + "/")
+    assert answer is not None
+    assert answer.status == 421
+    expect(page.locator("body")).to_contain_text("GSOP_ALLOWED_HOSTS")
+    # A page of its own, which sends what needs no leave: a form.
+    form = f"<form method=post enctype=text/plain action={server.url}/predict><input name=a></form>"
+    page.route(f"http://{EVIL}/", lambda route: route.fulfill(body=form, content_type="text/html"))
+    page.goto(f"http://{EVIL}/")
+    with page.expect_response(server.url + "/predict") as asked:
+        page.evaluate("document.forms[0].submit()")
+    assert asked.value.request.headers["origin"] == f"http://{EVIL}"
+    assert asked.value.status == 403
+    context.close()

@@ -8,7 +8,7 @@ from bisect import bisect_left
 import numpy as np
 import numpy.typing as npt
 
-from gsop.arena.families import OTHER, PLACE, STATUSES, Family, Ledger
+from gsop.arena.families import CLIENT_LEFT, OTHER, PLACE, STATUSES, Family, Ledger
 from gsop.arena.service import ServiceMemory
 
 _STATUSES = frozenset(STATUSES)
@@ -22,11 +22,16 @@ class Meter:
         self._row: npt.NDArray[np.float64] = memory.own("counters")
         self._places = ledger.places
         self._requests = ledger.requests
+        self._request_seconds = ledger.request_seconds
         self._routes = frozenset(memory.plan.routes)
 
     def count(self, family: Family, *labels: str) -> None:
         """Add one."""
-        self._row[self._places[family, labels]] += 1
+        self.add(family, 1, *labels)
+
+    def add(self, family: Family, count: int, *labels: str) -> None:
+        """Add ``count``."""
+        self._row[self._places[family, labels]] += count
 
     def observe(self, family: Family, value: float, *labels: str) -> None:
         """Add ``value`` to a histogram."""
@@ -41,14 +46,12 @@ class Meter:
         self._row[start : start + width + 1] += np.bincount(places, minlength=width + 1)
         self._row[start + width + 1] += values.sum()
 
-    def count_request(self, route: str, status: int) -> None:
+    def count_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request; what is not known counts as ``other``."""
-        text = str(status)
-        self.count(
-            self._requests,
-            route if route in self._routes else OTHER,
-            text if text in _STATUSES else OTHER,
-        )
+        text, known = str(status), route if route in self._routes else OTHER
+        self.count(self._requests, known, text if text in _STATUSES else OTHER)
+        if status != CLIENT_LEFT:
+            self.observe(self._request_seconds, seconds, known)
 
 
 def totals(memory: ServiceMemory) -> npt.NDArray[np.float64]:

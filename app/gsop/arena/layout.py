@@ -69,7 +69,7 @@ REQUEST = np.dtype(
         ("top_k", np.uint32),
         ("deadline", np.uint64),  # monotonic ns
         ("submitted", np.uint64),  # monotonic ns
-        ("id", "S24"),  # the prediction's public id
+        ("id", "S32"),  # the prediction's public id
     ],
     align=True,
 )

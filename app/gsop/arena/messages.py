@@ -141,18 +141,33 @@ def connect(address: str) -> socket.socket:
     return connection
 
 
+def ask_blocking(
+    address: str, payload: bytes, seconds: float
+) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """An engine's reply to a question about gates; blocking.
+
+    Raises:
+        OSError: if it is gone, or does not answer in time.
+    """
+    return unpack_reply(_exchange(address, encode_payload(Kind.QUERY, 1, payload), seconds))
+
+
 def ask_for_handover(address: str, seconds: float) -> bytes:
     """All that an engine remembers, as :mod:`gsop.gates.handover` writes it; blocking.
 
     Raises:
         OSError: if it is gone, or does not answer in time.
     """
+    return _exchange(address, encode(Kind.HANDOVER, 0, 1), seconds)
+
+
+def _exchange(address: str, message: bytes, seconds: float) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
         connection.connect(address)
-        connection.sendall(encode(Kind.HANDOVER, 0, 1))
+        connection.sendall(message)
         decoder = Decoder()
         while data := connection.recv(1 << 20):
-            for message in decoder.feed(data):
-                return message.payload
+            for reply in decoder.feed(data):
+                return reply.payload
     raise ConnectionResetError(f"the engine at {address!r} has ended")

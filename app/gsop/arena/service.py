@@ -7,9 +7,12 @@ service      ``()``                                the supervisor
 fronts       ``(fronts,)``                         each front its own record
 traffic      ``()``                                the supervisor (:mod:`~gsop.arena.bulletin`)
 versions     ``()``                                the supervisor (:mod:`~gsop.arena.bulletin`)
+keys         ``()``                                the supervisor (:mod:`~gsop.arena.bulletin`)
+key_use      ``(fronts, numbers + 1)``             each front its own row
 counters     ``(fronts + 2 · engines, …)``         each process its own row
 forgotten    ``(…)``                               the supervisor
 comparisons  ``(fronts, places)``                  each front its own row
+exemplars    ``(fronts, routes, buckets)``         each front its own row
 ===========  ====================================  ==============================================
 
 At most two generations live at a time, and their engines take turns with two rows for each device
@@ -58,6 +61,17 @@ COMPARISON = np.dtype(
     align=True,
 )
 
+MOST_KEY_NUMBERS = 4000
+"""Keys that one service can have known since its start."""
+EXEMPLAR = np.dtype(
+    [
+        ("trace", "S32"),  # in hexadecimal
+        ("seconds", np.float64),  # that its request took
+        ("time", np.float64),  # Unix seconds at which it ended; 0: there is none
+    ],
+    align=True,
+)
+
 
 class ServicePlan(BaseModel):
     """What the service is, whatever it has loaded.
@@ -66,6 +80,7 @@ class ServicePlan(BaseModel):
         settings: the service's.
         routes: the calls that are counted by name.
         control: the address at which the supervisor takes orders.
+        inspector: the address of the process that takes answers apart.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,6 +88,7 @@ class ServicePlan(BaseModel):
     settings: Settings
     routes: tuple[str, ...] = ()
     control: str = ""
+    inspector: str = ""
 
 
 class ServiceMemory(Block[ServicePlan]):
@@ -105,7 +121,8 @@ class ServiceMemory(Block[ServicePlan]):
     def regions(plan: ServicePlan) -> Mapping[str, Region]:
         """The table above."""
         fronts, engines = plan.settings.front_count, len(plan.settings.devices)
-        length = Ledger.of(plan.routes).length
+        ledger = Ledger.of(plan.routes)
+        length, buckets = ledger.length, len(ledger.request_seconds.buckets) + 1
 
         def counters_of(role: Role) -> int | None:
             if role.kind == "supervisor":
@@ -117,7 +134,10 @@ class ServiceMemory(Block[ServicePlan]):
             "fronts": Region(FRONT, (fronts,), row("front")),
             "traffic": Region(BULLETIN, (), whole("supervisor")),
             "versions": Region(BULLETIN, (), whole("supervisor")),
+            "keys": Region(BULLETIN, (), whole("supervisor")),
+            "key_use": Region(np.float64, (fronts, MOST_KEY_NUMBERS + 1), row("front")),
             "counters": Region(np.float64, (fronts + 2 * engines, length), counters_of),
             "forgotten": Region(np.float64, (length,), whole("supervisor")),
             "comparisons": Region(COMPARISON, (fronts, MOST_VERSIONS), row("front")),
+            "exemplars": Region(EXEMPLAR, (fronts, len(plan.routes) + 1, buckets), row("front")),
         }

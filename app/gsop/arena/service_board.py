@@ -61,6 +61,7 @@ class SupervisorBoard:
         self._service = memory.own("service")
         self.traffic = Writer(memory.own("traffic"))
         self.versions = Writer(memory.own("versions"))
+        self.keys = Writer(memory.own("keys"))
         self.show_life()
 
     def enter(self, phase: Phase) -> None:

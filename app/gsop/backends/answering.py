@@ -35,6 +35,7 @@ class Answering(nn.Module):
         self.network = network.requires_grad_(False).to(dtype)
         self.dtype = dtype
         self.layout = manifest.answer
+        self.temperature = manifest.temperature
         mean, std = torch.tensor(manifest.input.mean), torch.tensor(manifest.input.std)
         # (pixel / 255 - mean) / std as one multiply-add
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
@@ -45,7 +46,10 @@ class Answering(nn.Module):
         pixels = images.permute(0, 3, 1, 2)  # (N, 3, H, W), channels last
         normalised = torch.addcmul(self.shift, pixels.float(), self.scale)
         output = self.network(normalised.to(self.dtype))
-        probabilities = output.logits.float().softmax(dim=1)
+        logits = output.logits.float()
+        if self.temperature != 1:
+            logits = logits / self.temperature
+        probabilities = logits.softmax(dim=1)
         gates = [output.gates[gate.name].float().flatten(1) for gate in self.layout.gates]
         # A sigmoid lies in (0, 1); rounding to float32 must not put it on the border.
         inside = [torch.cat(gates, dim=1).clamp(TINY, BELOW_ONE)] if gates else []

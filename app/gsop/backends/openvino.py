@@ -132,6 +132,7 @@ class OpenVINOBackend(Backend[Values]):
         """All that the translated network depends on: not the precision, not the processor."""
         return {
             "weights": self.manifest.sha256,
+            "temperature": self.manifest.temperature,
             "network": asdict(self.manifest.config),
             "input": self.manifest.input.model_dump(),
             "openvino": openvino.get_version(),

@@ -58,8 +58,13 @@ class PackedConv2d(nn.Module):
         return convolved
 
 
-def can_pack() -> bool:
-    """Whether this torch has the operators, which are those of its compiler, for this processor."""
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch has the operators, which are those of its compiler, for this processor.
+
+    In bfloat16 they need vectors that not every processor has; torch's own layers do without.
+    """
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
     return (
         platform.machine() in X86
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # untyped

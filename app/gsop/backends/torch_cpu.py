@@ -8,9 +8,9 @@ from torch import Tensor
 
 from gsop.backends.packing import can_pack, pack_convolutions
 from gsop.backends.torch_device import Staged, TorchBackend
+from gsop.cpus import cpu_count
 from gsop.model.resnet import GSoPResNet
 from gsop.processes.memory import keep_freed_memory
-from gsop.settings import cpu_count
 
 LONG_SECONDS = 0.03
 """An image that takes so long gains little from being computed with others."""
@@ -31,7 +31,7 @@ class TorchCpu(TorchBackend):
         self._threads = threads or fitting_threads(image_seconds(network, self._images[0]))
         torch.set_num_threads(self._threads)
         self._model = self._answering(network, dtype)
-        if can_pack():
+        if can_pack(dtype):
             pack_convolutions(self._model, self._images[0, :1].zero_())
 
     def _compute(self, staged: Sequence[Tensor], values: Tensor, turn: int) -> Staged:

@@ -121,8 +121,9 @@ def as_markdown(found: Sequence[Row]) -> str:
     for row in found:
         mean, deviation = mean_and_deviation(row.top1)
         seconds, _ = mean_and_deviation(row.seconds)
+        spread = f" ± {deviation:.1%}" if len(row.top1) > 1 else ""  # one seed deviates from none
         lines.append(
-            f"| {row.variant} | {mean:.1%} ± {deviation:.1%} | {row.parameters / 1e3:.0f} k | "
+            f"| {row.variant} | {mean:.1%}{spread} | {row.parameters / 1e3:.0f} k | "
             f"{row.multiply_adds / 1e6:.1f} M | {seconds:.0f} |"
         )
     return "\n".join(lines) + "\n"

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from gsop.backends.base import Backend, Place
 from gsop.backends.gpus import see_only
 from gsop.backends.registry import find_backend
+from gsop.cpus import cpu_count
 from gsop.errors import GSoPError, InvalidImage
 from gsop.images import Pixels, decode
-from gsop.settings import Settings, cpu_count
+from gsop.settings import Settings
 from gsop.store.manifest import Manifest
 
 T = TypeVar("T")

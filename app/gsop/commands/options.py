@@ -6,11 +6,12 @@ So ``settings.port`` is a setting; what ``gsop.settings`` declares of it makes i
 """
 
 import argparse
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from gsop.settings import THEMES, Settings
+from gsop.settings import THEMES, Settings, unknown_variables
 
 METAVARS: dict[object, str] = {
     int: "N",
@@ -45,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
     module, _, function = values.pop("function").partition(":")
     if "settings" in values:
         values["settings"] = Settings.load(**values["settings"])
+        for text in unknown_variables():
+            print(f"gsop: warning: {text}", file=sys.stderr)
     return int(getattr(import_module(f"gsop.commands.{module}"), function)(**values))
 
 

@@ -1,8 +1,11 @@
 """The command line. Parsing only: the modules beside this one do the work."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import gsop
@@ -39,10 +42,16 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(arguments)
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
     except GSoPError as error:
         print(f"gsop: error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read our output, `head` for instance, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return status
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -56,6 +65,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True)
     _add_serve(commands.add_parser("serve", help="run the HTTP service"))
     _add_predict(commands.add_parser("predict", help="classify files without a server"))
+    _add_inspect(commands.add_parser("inspect", help="look inside of a network, for one image"))
+    _add_attention(commands.add_parser("attention", help="compare the gates of many images"))
     _add_train(commands.add_parser("train", help="train a network on images"))
     _add_evaluate(commands.add_parser("evaluate", help="measure a stored model on images"))
     _add_publish(commands.add_parser("publish", help="put a finished run into the store"))
@@ -83,7 +94,80 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=5, help="predictions to list")
     parser.add_argument("--format", dest="form", choices=("jsonl", "csv"), default="jsonl")
     parser.add_argument("--output", type=Path, help="file to write; standard output if absent")
-    parser.add_argument("--attention", type=Path, help="npz file to write the gates to")
+    parser.add_argument(
+        "--attention",
+        type=Path,
+        metavar="FILE.npz|DIR",
+        help="an npz file to write the gates to; or a folder, which gets all answers as Parquet "
+        "files, part by part: the same command goes on with what is missing",
+    )
+    add_quiet(parser)
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="inspect:inspect")
+    add_settings(parser, "model_store", "torch_threads")
+    parser.description = (
+        "Take the gates of one answer apart: the covariance behind each, its spectrum, the reduced "
+        "features, the gate before and after its sigmoid; what the answer would be with other "
+        "gates; and the channels that matter most for it, found by closing each of them alone. "
+        "Computed in float64 on the CPU."
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the file")
+    parser.add_argument("--model", help="NAME or NAME/VERSION; the first of GSOP_MODELS if absent")
+    parser.add_argument(
+        "--other", type=Path, metavar="IMAGE", help="another image, whose gates are put in too"
+    )
+    parser.add_argument(
+        "--gates",
+        type=comma_separated,
+        metavar="NAME,...",
+        help="gates whose channels are closed one by one, as layer4.1.channel; all if absent",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("inspection.html"),
+        metavar="FILE",
+        help="a report (.html) or all numbers (.npz) (default: %(default)s)",
+    )
+    add_quiet(parser)
+
+
+def _add_attention(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="attention:attention")
+    add_settings(parser, "model_store", "device")
+    parser.description = (
+        "Compare the gates of groups of images: their means, the channels that separate the groups "
+        "most, and the gates that never open or close."
+    )
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="of images, or of answers that `gsop predict --attention DIR` wrote",
+    )
+    parser.add_argument(
+        "--by",
+        choices=("class", "folder"),
+        default="class",
+        help="what makes a group: the predicted class, or the folder that an image lies in "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="FOLDER|NAME[/VERSION]",
+        help="compare with another folder, or with another version's gates of the same images",
+    )
+    parser.add_argument("--model", help="NAME or NAME/VERSION; the first of GSOP_MODELS if absent")
+    parser.add_argument(
+        "--scale",
+        choices=("full", "half", "logit"),
+        default="full",
+        help="of the colours: 0 to 1; 0.4 to 0.6, which shows what lies near one half; or by "
+        "logits, which shows what lies near the ends (default: %(default)s)",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="HTML file for a report")
     add_quiet(parser)
 
 
@@ -118,10 +202,29 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(function="evaluate:evaluate")
     add_settings(parser, "model_store", "device")
-    parser.description = "Answer labelled images as the service would, and say how well."
+    parser.description = (
+        "Answer labelled images as the service would, and say how well, which are wrong, and what "
+        "may be why. With --output it writes report.html, one file that opens anywhere, and what "
+        "is in it as tables, pictures and JSON."
+    )
     add_reference(parser)
     add_held_out(parser)
+    parser.add_argument(
+        "--part",
+        choices=("held-out", "training"),
+        default="held-out",
+        help="of the folder that the model was trained on; training: to find wrong labels there",
+    )
+    parser.add_argument(
+        "--against", metavar="NAME[/VERSION]", help="a version to compare with, image by image"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write the report to")
+    parser.add_argument(
+        "--rows",
+        choices=("csv", "parquet"),
+        default="csv",
+        help="form of the file with a row an image (default: %(default)s)",
+    )
     add_quiet(parser)
 
 
@@ -142,6 +245,12 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
         type=comma_separated,
         default="predict,attention",
         help=f"comma-separated: {', '.join(KeyScope)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--expires",
+        type=date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        help="the last day on which it counts, UTC",
     )
     parser.add_argument("--file", type=Path, help="GSOP_API_KEYS_FILE to add the entry to")
 

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,9 +12,10 @@ from typing import Any, Literal, TextIO
 import numpy as np
 import orjson
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from gsop.commands.local import Answered, answer_all, open_backend
+from gsop.commands.shards import Shards
 from gsop.errors import ConfigError
 from gsop.images import SUFFIXES
 from gsop.settings import Settings
@@ -46,15 +48,23 @@ def predict(
         top_k: predictions of a file to write.
         form: of what is written.
         output: file to write to; the standard output if absent.
-        attention: npz file to write the gates to.
+        attention: where to write the gates to: a file that ends in ``.npz``, or else a folder that
+            gets all of the answers, and of which this command goes on with what is missing.
         progress: whether to draw a progress bar.
 
     Raises:
         ConfigError: if the patterns name no file, or ``output`` cannot be written.
         StoreError: if the model cannot be loaded.
     """
+    fills = attention is not None and attention.suffix.lower() != ".npz"  # a folder
+    if attention is not None and not fills:
+        _check_writable(attention)
     files = find_files(patterns)
     manifest = resolve(settings.model_store, model or settings.models[0])
+    if attention is not None and fills:
+        if output is not None:
+            raise ConfigError(f"{attention} gets the predictions too: leave --output away")
+        return _fill(settings, files, manifest, attention, progress=progress)
     backend = open_backend(settings, manifest)
     answers = track(
         answer_all(backend, files, Path.read_bytes, max_pixels=settings.max_image_pixels),
@@ -77,6 +87,34 @@ def predict(
     return 1 if failures else 0
 
 
+def _fill(
+    settings: Settings, files: Sequence[Path], manifest: Manifest, folder: Path, *, progress: bool
+) -> int:
+    """Answer the files whose answers a folder lacks, a part after the other."""
+    shards = Shards(folder, manifest, files, settings.precision)
+    parts = list(shards.missing())
+    left = sum(len(some) for _, some in parts)
+    if left < len(files):
+        print(f"{len(files) - left} of {len(files)} files are answered already", file=sys.stderr)
+    if not parts:
+        return 0
+    backend = open_backend(settings, manifest)
+    failures = 0
+    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        task = bar.add_task("predicting", total=left)
+        for number, some in parts:
+            answers: list[FileAnswer] = []
+            for answer in answer_all(
+                backend, some, Path.read_bytes, max_pixels=settings.max_image_pixels
+            ):
+                answers.append(answer)
+                failures += answer.error is not None
+                bar.advance(task)
+            shards.write(number, answers)
+    print(f"{left} files answered, {failures} failed; they are in {folder}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def find_files(patterns: Sequence[str]) -> list[Path]:
     """The files that patterns mean: files themselves, images below folders, and globs.
 
@@ -87,7 +125,7 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            some = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            some = sorted(filter(_is_image_file, path.rglob("*")))
         elif path.exists():
             some = [path]
         else:
@@ -103,6 +141,11 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
+def _is_image_file(path: Path) -> bool:
+    """Whether it is named as one, and no hidden leftover such as macOS's ``._x.jpg``."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 def _open(output: Path | None) -> AbstractContextManager[TextIO]:
     if output is None:
         return nullcontext(sys.stdout)
@@ -112,13 +155,27 @@ def _open(output: Path | None) -> AbstractContextManager[TextIO]:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
 
 
+def _check_writable(path: Path) -> None:
+    """Say now what would else be found out when all is computed."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise ConfigError(f"{path} cannot be written: name a file in a folder that there is")
+
+
+def _printable(path: Path) -> str:
+    """A path as text; bytes that are no UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _save_gates(path: Path, manifest: Manifest, answers: Sequence[FileAnswer]) -> None:
     """One array a gate, ``(N, …)``, and the ``files`` that its rows belong to."""
     rows = [a.values for a in answers if a.values is not None]
     layout = manifest.answer
     values = np.stack(rows) if rows else np.zeros((0, layout.width), np.float32)
     arrays: dict[str, Any] = {gate.name: part for gate, part in layout.gates_of(values)}
-    np.savez(path, files=np.array([str(a.source) for a in answers]), **arrays)
+    try:
+        np.savez(path, files=np.array([_printable(a.source) for a in answers]), **arrays)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 # ── forms of output ──────────────────────────────────────────────────────────────────────────────
@@ -128,7 +185,7 @@ Writer = Callable[[FileAnswer], None]
 
 def _jsonl(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
     def write(answer: FileAnswer) -> None:
-        line: dict[str, Any] = {"file": str(answer.source)}
+        line: dict[str, Any] = {"file": _printable(answer.source)}
         if answer.values is None:
             line["error"] = {"code": _code(answer), "detail": str(answer.error)}
         else:
@@ -144,11 +201,12 @@ def _csv(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
 
     def write(answer: FileAnswer) -> None:
         if answer.values is None:
-            rows.writerow((answer.source, "", "", "", "", _code(answer)))
+            rows.writerow((_printable(answer.source), "", "", "", "", _code(answer)))
             return
         scores = manifest.answer.top_classes(answer.values, top_k)
         for rank, score in enumerate(scores, start=1):
-            rows.writerow((answer.source, rank, score.class_id, score.label, score.probability, ""))
+            name = _printable(answer.source)
+            rows.writerow((name, rank, score.class_id, score.label, score.probability, ""))
 
     return write
 

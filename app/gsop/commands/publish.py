@@ -1,6 +1,7 @@
 """``gsop publish``: a run that came to its end becomes a version in the store."""
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ def publish_run(settings: Settings, folder: Path, *, name: str | None, version: 
     device = find_device(settings.devices[0])
     data = _data_at_hand(run)
     metrics: dict[str, Any]
-    reference = None
+    reference, temperature = None, 1.0
     if data is not None:
-        metrics = measure(model, run.recipe.input, data, device=device)
+        metrics, temperature = measure(model, run.recipe.input, data, device=device)
         reference = _reference(run, model, data, device)
     else:
         metrics = {
@@ -64,10 +65,29 @@ def publish_run(settings: Settings, folder: Path, *, name: str | None, version: 
         labels=run.data.labels,
         metrics=metrics,
         provenance=_provenance(run),
+        temperature=temperature,
         reference=reference,
     )
-    print(f"published {name}/{version} in {path}: {metrics['top1']:.2%} of the held-out images")
+    if data is None:
+        print(
+            f"published {name}/{version} in {path}: its images are not those at hand any more, so "
+            f"nothing was measured; the training itself saw {result.top1:.2%}"
+        )
+        return 0
+    print(
+        f"published {name}/{version} in {path}: {metrics['top1']:.2%} of the held-out images"
+        + _calibrated(temperature, metrics.get("calibration"))
+    )
     return 0
+
+
+def _calibrated(temperature: float, found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"\ntemperature {temperature:g}: the calibration error is {found['error']:.2%}, and would "
+        f"be {found['error_before']:.2%} without it"
+    )
 
 
 def _reference(

@@ -1,5 +1,7 @@
 """``gsop serve``: run the service until SIGTERM or Ctrl-C."""
 
+import contextlib
+import importlib.util
 import ipaddress
 import logging
 import os
@@ -10,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from gsop.api.http.routes import ROUTES
+from gsop.cpus import describe_cpus
 from gsop.errors import ConfigError, SetupError
 from gsop.logs import configure
 from gsop.processes.cage import hide
@@ -32,6 +35,17 @@ def serve(settings: Settings) -> int:
     scheme = "http" if settings.tls_certfile is None else "https"
     if settings.tls_certfile is not None:
         _check_certificate(settings.tls_certfile, settings.tls_keyfile)
+    if settings.grpc_port is not None:
+        _check_grpc()
+    with contextlib.ExitStack() as held:
+        if settings.grpc_port is not None:
+            reserved = held.enter_context(_reserve(settings))
+            port = reserved.getsockname()[1]
+            settings = settings.model_copy(update={"grpc_port": port})
+        return _serve(settings, scheme)
+
+
+def _serve(settings: Settings, scheme: str) -> int:
     start = Start(settings)
     with (
         _listen(settings) as listener,
@@ -39,7 +53,7 @@ def serve(settings: Settings) -> int:
             settings,
             start.manifests,
             routes=ROUTES,
-            front_modules=["gsop.api.http.front"],
+            front_modules=["gsop.api.http.front", *_grpc_modules(settings)],
             adopt=True,
         ) as supervisor,
     ):
@@ -48,7 +62,10 @@ def serve(settings: Settings) -> int:
         supervisor.start_fronts("gsop.api.http.front:main", listener)
         host, port = listener.getsockname()[:2]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        log.info("%s", describe_cpus())
         log.info("listening on %s://%s (pages: / and /docs)", scheme, where)
+        if settings.grpc_port is not None:
+            log.info("and on port %d over gRPC", settings.grpc_port)
         with Operator(supervisor, start):
             supervisor.wait()
         if supervisor.failure is not None:
@@ -79,6 +96,42 @@ def _listen(settings: Settings) -> socket.socket:
             "choose others with GSOP_HOST and GSOP_PORT"
         ) from error
     return listener
+
+
+def _reserve(settings: Settings) -> socket.socket:
+    """The port that the fronts will share for gRPC, held so that nobody else takes it."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host,
+            settings.grpc_port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )[0]
+        reserved = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved.bind(address)
+        except OSError:
+            reserved.close()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {settings.host} port {settings.grpc_port} "
+            f"({error.strerror or error}): choose another with GSOP_GRPC_PORT"
+        ) from error
+    return reserved
+
+
+def _grpc_modules(settings: Settings) -> list[str]:
+    return [] if settings.grpc_port is None else ["gsop.api.oip.grpc_server"]
+
+
+def _check_grpc() -> None:
+    for module in ("grpc", "grpc_health", "grpc_reflection"):
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(
+                "GSOP_GRPC_PORT needs the extra grpc: pip install '.[grpc]', or unset it"
+            )
 
 
 def _refuse_public(host: str, address: str) -> None:

@@ -2,20 +2,32 @@
 
 import json
 import signal
-from collections.abc import Mapping, Sequence
-from itertools import count
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count, islice
 from pathlib import Path
 
 from gsop.commands.models.init import on_backbone
+from gsop.errors import ConfigError
 from gsop.model.resnet import GSoPResNet
 from gsop.settings import Settings, torchrun_layout
+from gsop.train.fitting import assigned, fit_batch, fit_schedule
 from gsop.train.loop import Stopped, train
 from gsop.train.overrides import find_recipe, override
+from gsop.train.presets import PRESETS
 from gsop.train.recipe import Recipe
 from gsop.train.run import Run
 
 RUNS = Path("runs")
 """Where a run goes that is given no folder."""
+
+_CHANGEABLE = frozenset(
+    (
+        *("schedule.epochs", "schedule.steps", "schedule.patience"),
+        *("log_every", "checkpoint_every", "workers", "max_broken"),
+    )
+)
+"""What may become another value within a run: its weights so far would have been the same."""
 
 
 def run(
@@ -36,9 +48,9 @@ def run(
     :func:`resolve` and :func:`begin`, and so are the exit status and what is raised.
     """
     device = settings.devices[0]
-    if resume is not None:
-        return go_on(resume, device=device, progress=progress)
     changes = [*(f"{key}={value}" for key, value in values.items()), *assignments]
+    if resume is not None:
+        return go_on(resume, data, changes, device=device, progress=progress)
     resolved = resolve(recipe, data, changes)
     if show:
         print(resolved.model_dump_json(indent=2))
@@ -57,9 +69,58 @@ def resolve(reference: str, data: Path | None, assignments: Sequence[str]) -> Re
     Raises:
         ConfigError: if they make no recipe.
     """
+    recipe = find_recipe(reference)
+    given = {text.partition("=")[0] for text in assignments}
+    preset = reference in PRESETS
     if data is not None:
-        assignments = [f"data.path={json.dumps(str(data))}", *assignments]
-    return override(find_recipe(reference), assignments)
+        assignments = [*_at(data), *assignments]
+    if preset:
+        assignments = [*_shorter(recipe, assignments, given), *assignments]
+    recipe = override(recipe, assignments)
+    if recipe.data.path is not None and not recipe.data.path.is_absolute():
+        # The run may go on from another folder.
+        recipe = override(recipe, _at(recipe.data.path))
+    path = recipe.data.path
+    if preset and "batch_size" not in given and path is not None and path.is_dir():
+        recipe = _smaller(recipe, path)
+    return recipe
+
+
+def _at(data: Path) -> list[str]:
+    return [f"data.path={json.dumps(str(data.absolute()))}"]
+
+
+def _shorter(recipe: Recipe, assignments: Sequence[str], given: Collection[str]) -> list[str]:
+    """A preset's warmups for the length that is given, if they do not fit into it."""
+    unit = "steps" if recipe.schedule.epochs is None else "epochs"
+    length = assigned(assignments, f"schedule.{unit}")
+    if length is None or length <= 0:
+        return []
+    fitted = fit_schedule(recipe, length, given)
+    for key, value in fitted.items():
+        _note(f"{key} is {value:.3g} {unit}, to fit into {length:g}; --set {key}=N sets it")
+    return [f"{key}={value}" for key, value in fitted.items()]
+
+
+def _smaller(recipe: Recipe, path: Path) -> Recipe:
+    """A preset with a batch that as few images as there are can fill."""
+    enough = 4 * recipe.batch_size  # most of a folder is trained on, and nearly all are images
+    if sum(1 for _ in islice(path.rglob("*"), enough)) == enough:
+        return recipe
+    images = len(recipe.open_data())
+    layout = torchrun_layout()
+    shares = recipe.accumulate * (1 if layout is None else layout.processes * layout.machines)
+    size = fit_batch(recipe.batch_size, images, shares)
+    if size == recipe.batch_size:
+        return recipe
+    _note(f"batch_size is {size}, as there are {images} images to train on; --batch-size N sets it")
+    return override(recipe, [f"batch_size={size}"])
+
+
+def _note(text: str) -> None:
+    layout = torchrun_layout()
+    if layout is None or layout.rank == 0:
+        print(f"gsop train: {text}", file=sys.stderr)
 
 
 def begin(recipe: Recipe, folder: Path | None, *, device: str, progress: bool) -> int:
@@ -81,9 +142,44 @@ def begin(recipe: Recipe, folder: Path | None, *, device: str, progress: bool) -
     return _train(recipe, folder, resume=False, device=device, progress=progress)
 
 
-def go_on(folder: Path, *, device: str, progress: bool) -> int:
-    """Go on with the run in ``folder``; the rest is as in :func:`begin`."""
-    return _train(Run(folder).recipe, folder, resume=True, device=device, progress=progress)
+def go_on(
+    folder: Path,
+    data: Path | None = None,
+    assignments: Sequence[str] = (),
+    *,
+    device: str,
+    progress: bool,
+) -> int:
+    """Go on with the run in ``folder``; the rest is as in :func:`begin`.
+
+    Args:
+        folder: the run's.
+        data: where its images are now, if they are elsewhere.
+        assignments: ``key=value`` each: more epochs, or what changes no weights.
+        device: where to train.
+        progress: whether to draw a progress bar.
+
+    Raises:
+        ConfigError: if a value cannot change within a run, or what remains is no longer.
+        SetupError: as :func:`gsop.train.loop.train` does.
+    """
+    run = Run(folder)
+    recipe = run.recipe
+    if data is not None or assignments:
+        for key in (text.partition("=")[0] for text in assignments):
+            if key not in _CHANGEABLE:
+                raise ConfigError(
+                    f"{key} cannot change within a run: leave it out, or start a run of its own; "
+                    f"--resume takes {', '.join(sorted(_CHANGEABLE))} and --data"
+                )
+        layout = torchrun_layout()
+        if layout is not None and layout.processes * layout.machines > 1:
+            raise ConfigError(
+                "several processes go on with a run as it is: change its recipe.json before"
+            )
+        recipe = override(recipe, [*(_at(data) if data is not None else ()), *assignments])
+        run.change(recipe)
+    return _train(recipe, folder, resume=True, device=device, progress=progress)
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool, device: str, progress: bool) -> int:

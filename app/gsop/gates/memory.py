@@ -132,11 +132,26 @@ class GateMemory:
             return None
         return self._record(place)
 
-    def recent(self, count: int, caller: int | None = None) -> list[Record]:
-        """The newest ``count`` records, of all or of ``caller``, newest first."""
+    def after(self, number: int, most: int) -> tuple[int, list[tuple[Record, int]]]:
+        """What was remembered after the first ``number``, the newest ``most`` of it.
+
+        Returns:
+            How many there have been, and the records, oldest first, each with its caller.
+        """
+        new = self._next - number if number <= self._next else self._next
+        places = self._kept()[::-1][: min(new, most)][::-1]
+        found = [(self._record(p), int(self._callers[p])) for p in places.tolist()]
+        return self._next, found
+
+    def recent(
+        self, count: int, caller: int | None = None, class_id: int | None = None
+    ) -> list[Record]:
+        """The newest ``count`` records, newest first: of ``caller``, of a class, or of all."""
         places = self._kept()[::-1]
         if caller is not None:
             places = places[self._callers[places] == caller]
+        if class_id is not None:
+            places = places[self.layout.winners(self._values[places]) == class_id]
         return [self._record(place) for place in places[:count].tolist()]
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -154,7 +169,7 @@ class GateMemory:
             "callers": callers,
         }
         arrays: dict[str, npt.NDArray[Any]] = {
-            "ids": np.array([self._ids[place] for place in places.tolist()], "S24"),
+            "ids": np.array([self._ids[place] for place in places.tolist()], "S32"),
             "values": self._values[places],
             "times": self._times[places],
             "top_k": self._top_k[places],

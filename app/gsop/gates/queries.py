@@ -39,7 +39,7 @@ class StatisticsQuery:
                 "class_id": int(memory.layout.winners(record.values)),
                 "probability": float(memory.layout.probabilities(record.values).max()),
             }
-            for record in memory.recent(RECENT, self.caller)
+            for record in memory.recent(RECENT, self.caller, self.class_id)
         ]
         meta = {"samples": statistics.samples, "since": memory.since, "recent": recent}
         return meta, statistics.sums
@@ -75,10 +75,38 @@ class RecordQuery:
         return meta["model"], record
 
 
-Query = StatisticsQuery | RecordQuery | DriftQuery
+@dataclass(frozen=True)
+class NewestQuery:
+    """The predictions of a model after the first ``after``; the newest ``most`` of them."""
+
+    model: int
+    after: int
+    most: int
+
+    def answer(self, memories: Sequence[GateMemory]) -> Reply:
+        """The engine's side."""
+        number, found = memories[self.model].after(self.after, self.most)
+        records = [[r.id, r.time, r.top_k, caller] for r, caller in found]
+        values = np.concatenate([r.values for r, _ in found]) if found else np.zeros(0)
+        return {"number": number, "records": records}, values.astype(np.float64)
+
+    def read(
+        self, meta: dict[str, Any], values: npt.NDArray[np.float64], width: int
+    ) -> tuple[list[tuple[Record, int]], int]:
+        """The asking side: the records with their callers, and ``after`` for the next time."""
+        rows = values.astype(np.float32).reshape(-1, width)
+        found = [
+            (Record(id_, moment, top_k, row), caller)
+            for (id_, moment, top_k, caller), row in zip(meta["records"], rows, strict=True)
+        ]
+        return found, meta["number"]
+
+
+Query = StatisticsQuery | RecordQuery | NewestQuery | DriftQuery
 _QUERIES: dict[str, type[Query]] = {
     "statistics": StatisticsQuery,
     "record": RecordQuery,
+    "newest": NewestQuery,
     "drift": DriftQuery,
 }
 _NAMES = {kind: name for name, kind in _QUERIES.items()}

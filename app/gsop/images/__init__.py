@@ -5,6 +5,7 @@ serving, evaluating and training see the same pixels::
 
     bytes ── magic number ─┬─ JPEG ──── simplejpeg ───┬── centre rectangle ── resize ── turn ── out
                            │               │ declines │
+                           ├─ HEIC ──── libheif ──────┤
                            └─ the others ─ Pillow ────┘
 
 The table in :mod:`gsop.images.formats` says which decoders a format has. The size in the header is
@@ -15,7 +16,7 @@ are trained with do not apply them either.
 from gsop.images.base import Pixels
 from gsop.images.decoding import decode, decode_into, decode_whole
 from gsop.images.fit import centred, scaled
-from gsop.images.formats import FORMAT_NAMES, SUFFIXES
+from gsop.images.formats import FORMAT_NAMES, SUFFIXES, is_image
 from gsop.images.preparation import prepare
 from gsop.images.spec import Channels, InputSpec, Interpolation
 
@@ -30,6 +31,7 @@ __all__ = [
     "decode",
     "decode_into",
     "decode_whole",
+    "is_image",
     "prepare",
     "scaled",
 ]

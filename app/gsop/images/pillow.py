@@ -9,15 +9,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import (
+    AvifImagePlugin,  # noqa: F401 - registers a format that Image.open
     Image,
     ImageChops,
     ImageFile,
-    TiffImagePlugin,  # noqa: F401 - registers a format that Image.open
+    TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401 - would else look for in all of Pillow's 40 plugins
 )
 
 from gsop.errors import ImageTooLarge, InvalidImage
 from gsop.images.base import Declined, Decoded, Decoder, Opened, Pixels, unreadable
+from gsop.images.fit import to_rgb
 from gsop.images.orientation import orientation_of
 
 # What Pillow says of a client's odd file is answered to the client, not printed by the server.
@@ -33,6 +35,7 @@ _ERRORS = (
     OverflowError,  # TIFF offsets beyond the address space
     EOFError,  # an animated WebP without frames
     AssertionError,  # an indexed PNG without a palette
+    RuntimeError,  # an AVIF that is broken behind its header
 )
 """What Pillow 11 to 13 raise on hostile bytes, found by reading them and by some million mutated
 files. Image.open turns other classes (struct.error, KeyError) into these."""
@@ -58,14 +61,14 @@ class _ErrorsTranslated:
             raise Declined from error
 
 
-_errors_translated = _ErrorsTranslated()
+errors_translated = _ErrorsTranslated()
 
 
 def by_pillow(name: str) -> Decoder:
     """The decoder of the format that Pillow calls ``name``."""
 
     def opened(data: bytes) -> Opened:
-        with _errors_translated:
+        with errors_translated:
             return _OpenedByPillow(name, Image.open(BytesIO(data), formats=(name,)))
 
     return opened
@@ -85,9 +88,9 @@ class _OpenedByPillow(NamedTuple):
 
     def decode(self, short_side: int | None) -> Decoded:
         """See :meth:`gsop.images.base.Opened.decode`. All pixels come, whatever is wanted."""
-        with _errors_translated, self.image as image:
+        with errors_translated, self.image as image:
             _check_effort(image, self.name)
-            pixels = _to_array(image, self.name)
+            pixels = _to_screen(image) if self.name == "GIF" else to_array(image, self.name)
             # After the pixels: a PNG may end with its EXIF chunk. TIFFs come turned already.
             return Decoded(pixels, orientation_of(image.info.get("exif")))
 
@@ -103,7 +106,20 @@ def _check_effort(image: ImageFile.ImageFile, name: str) -> None:
         raise unreadable(name)
 
 
-def _to_array(image: Image.Image, name: str) -> Pixels:
+def _to_screen(image: ImageFile.ImageFile) -> Pixels:
+    """A GIF's first frame, which may cover a part of the screen: browsers see through the rest."""
+    boxes = [tile.extents for tile in image.tile]
+    if len(boxes) != 1 or boxes[0] in (None, (0, 0, *image.size)):
+        return to_array(image, "GIF")
+    image.load()
+    box = boxes[0]
+    frame = to_rgb(to_array(image.crop(box), "GIF"))
+    screen = np.full((image.height, image.width, 3), 255, np.uint8)
+    screen[box[1] : box[3], box[0] : box[2]] = frame
+    return screen
+
+
+def to_array(image: Image.Image, name: str) -> Pixels:
     """Decodes; ``(H, W)`` for grey, else ``(H, W, 3)``."""
     image.load()
     if image.mode in ("I", "F", "LAB", "HSV"):
@@ -113,6 +129,8 @@ def _to_array(image: Image.Image, name: str) -> Pixels:
         )
     if image.mode.startswith("I;16"):
         return _to_8_bits(np.asarray(image), image.info.get("transparency"))
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         return np.asarray(_over_white(image.convert("RGBA")))
     if image.mode == "CMYK" and name == "JPEG" and "adobe" not in image.info:

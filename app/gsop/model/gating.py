@@ -1,10 +1,11 @@
 """What a residual block does with its gates: multiply, fuse, and hand them on.
 
 Each class here takes the end of a residual branch, b (N, C, H, W), and returns it gated, beside
-the gates by kind: c (N, C) of the channels, p (N, H, W) of the positions, both made from b.
+the gates by kind: c (N, C) of the channels, p (N, H, W) of the positions, both made from b. A gate
+may also be given: then b is gated with that one instead, and none of its kind is computed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import log2
 
 import torch
@@ -18,11 +19,22 @@ from gsop.model.se import SEGate
 Gated = tuple[Tensor, dict[str, Tensor]]
 """A gated tensor, and the gates that it was gated with, by kind."""
 
+Given = Mapping[str, Tensor] | None
+"""Gates to take instead of those that would be computed, by kind."""
+
+
+def gate_of(kind: str, module: nn.Module, b: Tensor, given: Given) -> Tensor:
+    """The gate of that kind: the one that is given, or what ``module`` makes of ``b``."""
+    if given is not None and kind in given:
+        return given[kind]
+    gate: Tensor = module(b)
+    return gate
+
 
 class Ungated(nn.Module):
     """b: a block without a gate."""
 
-    def forward(self, b: Tensor) -> Gated:
+    def forward(self, b: Tensor, given: Given = None) -> Gated:
         """``b`` as it is, and no gate."""
         return b, {}
 
@@ -34,9 +46,9 @@ class ChannelGating(nn.Module):
         super().__init__()
         self.channel = channel
 
-    def forward(self, b: Tensor) -> Gated:
+    def forward(self, b: Tensor, given: Given = None) -> Gated:
         """``b`` gated, and its gate ``channel``."""
-        gate = self.channel(b)
+        gate = gate_of("channel", self.channel, b, given)
         return gate_channels(b, gate), {"channel": gate}
 
 
@@ -47,9 +59,9 @@ class PositionGating(nn.Module):
         super().__init__()
         self.position = position
 
-    def forward(self, b: Tensor) -> Gated:
+    def forward(self, b: Tensor, given: Given = None) -> Gated:
         """``b`` gated and rectified, and its gate ``position``."""
-        gate = self.position(b)
+        gate = gate_of("position", self.position, b, given)
         return gate_positions(b, gate), {"position": gate}
 
 
@@ -65,9 +77,10 @@ class Fusion(nn.Module):
         """(N, C, H, W) from b·c and relu(b·p), both (N, C, H, W)."""
         raise NotImplementedError
 
-    def forward(self, b: Tensor) -> Gated:
+    def forward(self, b: Tensor, given: Given = None) -> Gated:
         """``b`` gated in both ways, and its gates ``channel`` and ``position``."""
-        channel, position = self.channel(b), self.position(b)
+        channel = gate_of("channel", self.channel, b, given)
+        position = gate_of("position", self.position, b, given)
         fused = self.fuse(gate_channels(b, channel), gate_positions(b, position))
         return fused, {"channel": channel, "position": position}
 

@@ -8,6 +8,8 @@ channel's relation to all others, is summed up in four numbers; from these the g
 Gao et al., Global Second-order Pooling Convolutional Networks, CVPR 2019 (arXiv 1811.12006).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +18,22 @@ from gsop.model.precision import KeepsFloat32, as_linear, at_least_float32
 
 OUTPUTS_PER_ROW = 4
 """Numbers that the row-wise convolution makes of each row of a covariance (paper, 3.2)."""
+
+
+class GateParts(NamedTuple):
+    """What a gate is made of.
+
+    Attributes:
+        features: reduced ones (N, d, h, w), over which the matrix is taken; ``None`` for a gate
+            that is made of no matrix.
+        matrix: the covariance (N, rows, rows) behind the gate, as the excitation takes it; or
+            ``None``.
+        logits: the gate before its sigmoid, (N, outputs).
+    """
+
+    features: Tensor | None
+    matrix: Tensor | None
+    logits: Tensor
 
 
 def covariance(x: Tensor) -> Tensor:
@@ -77,11 +95,15 @@ class Excitation(KeepsFloat32):
         self.activation = activation or nn.Identity()
         self.expand = nn.Conv2d(OUTPUTS_PER_ROW * rows, outputs, kernel_size=1)
 
-    def forward(self, matrix: Tensor) -> Tensor:  # (N, rows, rows)
-        """Gate values between 0 and 1, (N, outputs)."""
+    def logits(self, matrix: Tensor) -> Tensor:  # (N, rows, rows)
+        """The gate values before the sigmoid, (N, outputs)."""
         with torch.autocast(matrix.device.type, enabled=False):
             summed = self.row_conv(self.row_bn(matrix))  # (N, 4·rows)
-            return torch.sigmoid(as_linear(self.expand, self.activation(summed)))
+            return as_linear(self.expand, self.activation(summed))
+
+    def forward(self, matrix: Tensor) -> Tensor:  # (N, rows, rows)
+        """Gate values between 0 and 1, (N, outputs)."""
+        return torch.sigmoid(self.logits(matrix))
 
     def start_at_half(self) -> None:
         """Make every gate value ½, whatever the matrix, until the network is trained."""
@@ -104,11 +126,15 @@ class ChannelGate(nn.Module):
         self.reduce_bn = nn.BatchNorm2d(reduced_dim)
         self.excite = Excitation(reduced_dim, channels)
 
+    def parts(self, x: Tensor) -> GateParts:  # (N, C, H, W)
+        """What the gate is made of; its logits are (N, C)."""
+        reduced = F.relu(self.reduce_bn(self.reduce(F.relu(x))))  # (N, d, H/stride, W/stride)
+        matrix = covariance(reduced)  # (N, d, d)
+        return GateParts(reduced, matrix, self.excite.logits(matrix))
+
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
         """The gate (N, C), in float32 at least."""
-        reduced = F.relu(self.reduce_bn(self.reduce(F.relu(x))))  # (N, d, H/stride, W/stride)
-        gate: Tensor = self.excite(covariance(reduced))  # (N, C)
-        return gate
+        return torch.sigmoid(self.parts(x).logits)
 
 
 class ArticleExcitation(KeepsFloat32):
@@ -126,12 +152,16 @@ class ArticleExcitation(KeepsFloat32):
         self.expand = nn.Conv2d(OUTPUTS_PER_ROW * rows, outputs, kernel_size=1)
         self.expand_bn = nn.BatchNorm2d(outputs)
 
-    def forward(self, matrix: Tensor) -> Tensor:  # (N, rows, rows)
-        """Gate values between 0 and 1, (N, outputs)."""
+    def logits(self, matrix: Tensor) -> Tensor:  # (N, rows, rows)
+        """The gate values before the sigmoid, (N, outputs)."""
         with torch.autocast(matrix.device.type, enabled=False):
             summed = self.row_bn(self.row_conv(matrix))  # (N, 4·rows)
-            expanded = as_linear(self.expand, summed)[:, :, None, None]
-            return torch.sigmoid(self.expand_bn(expanded)).flatten(1)
+            expanded: Tensor = self.expand_bn(as_linear(self.expand, summed)[:, :, None, None])
+            return expanded.flatten(1)
+
+    def forward(self, matrix: Tensor) -> Tensor:  # (N, rows, rows)
+        """Gate values between 0 and 1, (N, outputs)."""
+        return torch.sigmoid(self.logits(matrix))
 
     def start_at_half(self) -> None:
         """Make every gate value ½, whatever the matrix, until the network is trained."""
@@ -153,12 +183,15 @@ class ArticleChannelGate(nn.Module):
         self.reduce_bn = nn.BatchNorm2d(reduced_dim)
         self.excite = ArticleExcitation(reduced_dim, channels)
 
+    def parts(self, x: Tensor) -> GateParts:  # (N, C, H, W)
+        """What the gate is made of; its logits are (N, C)."""
+        reduced = F.relu(self.reduce_bn(self.reduce(x)))  # (N, d, H, W)
+        matrix = covariance(reduced) * (reduced.shape[2] * reduced.shape[3])  # (N, d, d)
+        return GateParts(reduced, matrix, self.excite.logits(matrix))
+
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
         """The gate (N, C), in float32 at least."""
-        reduced = F.relu(self.reduce_bn(self.reduce(x)))  # (N, d, H, W)
-        positions = reduced.shape[2] * reduced.shape[3]
-        gate: Tensor = self.excite(covariance(reduced) * positions)  # (N, C)
-        return gate
+        return torch.sigmoid(self.parts(x).logits)
 
 
 class GSoP(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gsop.errors import StoreError
 from gsop.model.config import BACKBONES, Attention, Depth, GatedBlocks, GSoPResNetConfig
+from gsop.model.foreign_names import known_names
 from gsop.model.resnet import GSoPResNet
 
 TRUNK_NAMES = {
@@ -81,13 +82,16 @@ def from_official(
     """The network of one of the authors' checkpoints, in float32 on the CPU.
 
     Args:
-        state_dict: the checkpoint's ``state_dict``, with or without the prefix ``module.``.
+        state_dict: the checkpoint's ``state_dict``, with or without wrappers' names before the keys
+            (:mod:`gsop.model.foreign_names`); our own names will do, too.
         fusion: what a network with both gates and no concatenation does with them.
 
     Raises:
         StoreError: naming the first key that is missing, unknown or of another shape.
     """
-    tensors = without_prefix(state_dict)
+    tensors = known_names(state_dict).tensors
+    if "stem.conv.weight" in tensors:
+        tensors = {official_key(key): tensor for key, tensor in tensors.items()}
     model = GSoPResNet(_read_config(tensors, fusion))
     expected = {official_key(key): tensor for key, tensor in model.state_dict().items()}
     check_fit(tensors, expected, _REMEDY)
@@ -176,11 +180,6 @@ def _read_gated_blocks(gates: Iterable[str]) -> GatedBlocks:
     if not blocks:
         return "none"
     return "all" if "layer1.0" in blocks else "last"
-
-
-def without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without the ``module.`` that training on several GPUs puts before each key."""
-    return {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
 
 
 def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], remedy: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gsop.model.gsop import Excitation
+from gsop.model.gsop import Excitation, GateParts
 from gsop.model.precision import at_least_float32
 
 GRID = (8, 8)
@@ -52,11 +52,16 @@ class PositionGate(nn.Module):
         self.reduce_bn = nn.BatchNorm2d(reduced_dim)
         self.excite = Excitation(GRID[0] * GRID[1], GRID[0] * GRID[1], nn.ReLU())
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        """The gate (N, H, W), in float32 at least."""
+    def parts(self, x: Tensor) -> GateParts:  # (N, C, H, W)
+        """What the gate is made of; its logits are those of the 8×8 places, (N, 64)."""
         reduced = self.reduce_bn(self.reduce(F.relu(x)))  # (N, d, H, W)
         pooled = F.adaptive_avg_pool2d(reduced, GRID)  # (N, d, 8, 8)
-        grid = self.excite(position_covariance(pooled)).unflatten(1, GRID)  # (N, 8, 8)
+        matrix = position_covariance(pooled)  # (N, 64, 64)
+        return GateParts(pooled, matrix, self.excite.logits(matrix))
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        """The gate (N, H, W), in float32 at least."""
+        grid = torch.sigmoid(self.parts(x).logits).view(-1, *GRID)  # (N, 8, 8)
         return F.adaptive_avg_pool2d(grid, (x.shape[2], x.shape[3]))  # (N, H, W), also to enlarge
 
 

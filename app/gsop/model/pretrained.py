@@ -7,9 +7,10 @@ from torch import Tensor
 
 from gsop.errors import StoreError
 from gsop.model.config import GSoPResNetConfig
+from gsop.model.foreign_names import known_names
 from gsop.model.gating import ChannelGating
 from gsop.model.gsop import ArticleExcitation, Excitation
-from gsop.model.official import check_fit, official_key, our_key, read_depth, without_prefix
+from gsop.model.official import check_fit, official_key, our_key, read_depth
 from gsop.model.resnet import GSoPResNet, ResidualBlock
 from gsop.model.se import SEGate
 
@@ -31,7 +32,7 @@ def from_torchvision(state_dict: Mapping[str, Tensor], config: GSoPResNetConfig)
     starts anew.
 
     Args:
-        state_dict: of one of torchvision's ResNets, depth 18 to 152.
+        state_dict: of one of torchvision's, timm's or transformers' ResNets, depth 18 to 152.
         config: the network to make: of the same depth, with gates of the channels, or none.
 
     Raises:
@@ -43,7 +44,7 @@ def from_torchvision(state_dict: Mapping[str, Tensor], config: GSoPResNetConfig)
             f"no gate of kind {config.attention!r} leaves a residual branch as it is (it "
             "rectifies): only attention 'channel', 'se' and 'none' can start from a plain backbone"
         )
-    tensors = without_prefix(state_dict)
+    tensors = known_names(state_dict).tensors
     depth = read_depth(tensors)
     if depth != config.depth:
         raise StoreError(f"the backbone is a ResNet-{depth}: set depth to {depth}")

@@ -8,14 +8,14 @@ Gao et al. (arXiv 1811.12006). What is built is said by :class:`GSoPResNetConfig
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gsop.model.config import BlockKind, GSoPResNetConfig
-from gsop.model.gating import Gated, make_gating
+from gsop.model.gating import Gated, Given, make_gating
 from gsop.model.heads import HEADS
 
 
@@ -68,9 +68,9 @@ class ResidualBlock(nn.Module):
         """The residual branch, (N, C, H, W)."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Gated:
-        """The block's output (N, C, H, W), and its gates by kind."""
-        b, gates = self.gate(self.residual(x))
+    def forward(self, x: Tensor, given: Given = None) -> Gated:
+        """The block's output (N, C, H, W), and its gates by kind; those given, where they are."""
+        b, gates = self.gate(self.residual(x), given)
         y: Tensor = self.relu(b + self.shortcut(x))
         return y, gates
 
@@ -156,13 +156,20 @@ class PreactivationBottleneck(nn.Module):
         if self.projects:
             self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
 
-    def forward(self, x: Tensor) -> Gated:
-        """The block's output (N, C, H, W), and its gates by kind."""
-        active = F.relu(self.bn1(x))
+    def residual(self, x: Tensor) -> Tensor:
+        """Reduce, convolve, restore, (N, C, H, W)."""
+        return self._convolved(F.relu(self.bn1(x)))
+
+    def _convolved(self, active: Tensor) -> Tensor:
         b = self.conv1(active)  # (N, C/4, H·stride, W·stride)
         b = self.conv2(self.relu2(self.bn2(b)))  # (N, C/4, H, W)
-        b = self.conv3(self.relu3(self.bn3(b)))  # (N, C, H, W)
-        b, gates = self.gate(b)
+        restored: Tensor = self.conv3(self.relu3(self.bn3(b)))  # (N, C, H, W)
+        return restored
+
+    def forward(self, x: Tensor, given: Given = None) -> Gated:
+        """The block's output (N, C, H, W), and its gates by kind; those given, where they are."""
+        active = F.relu(self.bn1(x))
+        b, gates = self.gate(self._convolved(active), given)
         return b + self.shortcut(active if self.projects else x), gates
 
 
@@ -172,6 +179,15 @@ BLOCKS: dict[BlockKind, Callable[[int, int, int, nn.Module], nn.Module]] = {
     "preactivation": PreactivationBottleneck,
 }
 """The residual blocks: (in_channels, channels, stride, gating) to a module."""
+
+
+def below(given: Given, name: str) -> Given:
+    """Those of the gates whose names begin with ``name.``, by the rest of their names."""
+    if given is None:
+        return None
+    return {
+        key.removeprefix(f"{name}."): g for key, g in given.items() if key.startswith(f"{name}.")
+    }
 
 
 class Stage(nn.ModuleList):
@@ -188,11 +204,11 @@ class Stage(nn.ModuleList):
             in_channels, stride = config.stage_channels[stage], 1
         super().__init__(blocks)
 
-    def forward(self, x: Tensor) -> Gated:
-        """The stage's output (N, C, H, W), and its gates by ``<block>.<kind>``."""
+    def forward(self, x: Tensor, given: Given = None) -> Gated:
+        """The stage's output (N, C, H, W), and its gates by ``<block>.<kind>``, as those given."""
         gates: dict[str, Tensor] = {}
         for index, block in enumerate(self):
-            x, block_gates = block(x)
+            x, block_gates = block(x) if given is None else block(x, below(given, str(index)))
             gates.update({f"{index}.{kind}": gate for kind, gate in block_gates.items()})
         return x, gates
 
@@ -214,13 +230,25 @@ class GSoPResNet(nn.Module):
         self.head = HEADS[config.head](config)
         _initialise(self)
 
-    def forward(self, images: Tensor) -> GSoPOutput:
-        """Logits and gates for normalised images (N, 3, height, width)."""
+    def forward(self, images: Tensor, given: Mapping[str, Tensor] | None = None) -> GSoPOutput:
+        """Logits and gates for normalised images.
+
+        Args:
+            images: (N, 3, height, width).
+            given: gates to take instead of those that the network would compute, by name, each of
+                its gate's shape with N in front. With one image it may be K: that image is then
+                answered once for each of the K, and what comes before the gate is computed once.
+
+        Raises:
+            ValueError: if a gate is given that the network does not have.
+        """
         x = self.stem(images)  # (N, 64, height/4, width/4), as the stem is "imagenet"
         gates: dict[str, Tensor] = {}
         for name, stage in self.stages.items():
-            x, stage_gates = stage(x)  # (N, C, H, W)
+            x, stage_gates = stage(x, below(given, name))  # (N, C, H, W)
             gates.update({f"{name}.{gate}": values for gate, values in stage_gates.items()})
+        if given is not None and (unknown := sorted(given.keys() - gates.keys())):
+            raise ValueError(f"no gate is called {unknown[0]}; there are {', '.join(gates)}")
         logits = self.head(self.norm(x))  # (N, num_classes)
         return GSoPOutput(logits, gates)
 

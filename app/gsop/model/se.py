@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gsop.model.gsop import GateParts
 from gsop.model.precision import KeepsFloat32, as_linear, mean_of_map
 
 REDUCTION = 16
@@ -35,11 +36,15 @@ class SEGate(KeepsFloat32):
         self.squeeze = nn.Conv2d(channels, hidden, kernel_size=1)
         self.expand = nn.Conv2d(hidden, channels, kernel_size=1)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        """The gate (N, C), in float32 at least."""
+    def parts(self, x: Tensor) -> GateParts:  # (N, C, H, W)
+        """What the gate is made of: no matrix, and logits (N, C)."""
         with torch.autocast(x.device.type, enabled=False):
             hidden = F.relu(as_linear(self.squeeze, mean_of_map(x)))  # (N, C/16)
-            return torch.sigmoid(as_linear(self.expand, hidden))
+            return GateParts(None, None, as_linear(self.expand, hidden))
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        """The gate (N, C), in float32 at least."""
+        return torch.sigmoid(self.parts(x).logits)
 
     def start_at_half(self) -> None:
         """Make every gate value ½, whatever the image, until the network is trained."""

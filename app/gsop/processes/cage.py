@@ -156,12 +156,20 @@ def cage_decoder(keep: Sequence[int], mode: CageMode) -> None:
     )
 
 
-def cage_front(readable: Iterable[Path], mode: CageMode) -> None:
+def cage_front(
+    readable: Iterable[Path],
+    mode: CageMode,
+    *,
+    connects: Iterable[int] = (),
+    listens: Iterable[int] = (),
+) -> None:
     """Have this thread, and all that it starts, write no file and start no program.
 
     Args:
         readable: what is read beside the interpreter's and the system's own libraries.
         mode: ``GSOP_CAGE``.
+        connects: ports to which it connects beside the service's own sockets.
+        listens: TCP ports that it will listen on; of others it gets what is listening already.
 
     Raises:
         SetupError: if the cage is required and cannot be made.
@@ -174,7 +182,7 @@ def cage_front(readable: Iterable[Path], mode: CageMode) -> None:
     _shut(
         mode,
         # It signals its decoders and connects with engines: it is not alone.
-        lambda: landlock.restrict(files, alone=False),
+        lambda: landlock.restrict(files, connects=connects, listens=listens, alone=False),
         lambda: seccomp.install(FRONT_RULES, ALLOW),
     )
 

@@ -53,6 +53,13 @@ class Forks:
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._selector.register(self._control, selectors.EVENT_READ)
+        try:
+            self._loop()
+        finally:
+            # A signal at the end of the interpreter would find the wake-up closed, and say so.
+            signal.set_wakeup_fd(-1)
+
+    def _loop(self) -> None:
         while self._control.fileno() >= 0 or self._reports:
             for key, _ in self._selector.select():
                 if key.fileobj is self._woken:

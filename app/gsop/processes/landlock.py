@@ -37,7 +37,8 @@ _ACCESS_TO_NETWORK = {4: 0b11, 10: 0b1100}
 _SCOPES = {6: 0b11}
 """Abstract Unix sockets and signals of those who are not in the same domain."""
 
-_PATH_BENEATH = 1
+_PATH_BENEATH, _NET_PORT = 1, 2
+_BIND_TCP, _CONNECT_TCP, _CONNECT_UDP = 1, 1 << 1, 1 << 3
 _ASK_VERSION = 1
 
 
@@ -50,8 +51,14 @@ def abi() -> int:
     return call("landlock_create_ruleset", None, 0, _ASK_VERSION)
 
 
-def restrict(allowed: Iterable[tuple[Path, int]] = (), *, alone: bool = True) -> None:
-    """Refuse this thread, and those that it will start, all but these files, and the network.
+def restrict(
+    allowed: Iterable[tuple[Path, int]] = (),
+    *,
+    connects: Iterable[int] = (),
+    listens: Iterable[int] = (),
+    alone: bool = True,
+) -> None:
+    """Refuse this thread, and those that it will start, all but these files and these ports.
 
     What is open already stays so. The thread must have given up new privileges
     (``PR_SET_NO_NEW_PRIVS``).
@@ -59,6 +66,8 @@ def restrict(allowed: Iterable[tuple[Path, int]] = (), *, alone: bool = True) ->
     Args:
         allowed: files, and folders with all that is below them; :data:`READ`, :data:`WRITE` or
             :data:`ALL`. Those that are not there are passed over.
+        connects: ports to which it may connect, on any host.
+        listens: TCP ports on which it may listen.
         alone: whether signals to other processes and connections with them are refused too.
 
     Raises:
@@ -69,13 +78,18 @@ def restrict(allowed: Iterable[tuple[Path, int]] = (), *, alone: bool = True) ->
     attributes = struct.pack(
         "=QQQ",
         files,
-        _known(_ACCESS_TO_NETWORK, version),
+        network := _known(_ACCESS_TO_NETWORK, version),
         _known(_SCOPES, version) if alone else 0,
     )
     ruleset = call("landlock_create_ruleset", attributes, len(attributes), 0)
     try:
         for path, access in allowed:
             _allow(ruleset, path, access & files)
+        may = [(port, _CONNECT_TCP | _CONNECT_UDP) for port in connects]
+        may += [(port, _BIND_TCP) for port in listens]
+        for port, access in may if network else ():
+            rule = struct.pack("=QQ", access & network, port)
+            call("landlock_add_rule", ruleset, _NET_PORT, rule, 0)
         call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)

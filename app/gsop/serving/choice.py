@@ -13,7 +13,7 @@ class Wanted(NamedTuple):
     """What a request says about the version that is to answer it.
 
     Attributes:
-        name: of a model; ``None``: the default one.
+        name: of a model, or ``name/version``; ``None``: the default one.
         version: of that model; ``None``: the one that its traffic says.
         caller: who sent it.
         header: looks its headers up.
@@ -48,21 +48,21 @@ def choose(generations: Generations, wanted: Wanted) -> Chosen:
         UnknownModel: if no such version is loaded.
     """
     generation, routing = generations.present, generations.routing
-    name = wanted.name or routing.default
+    name, version = _split(wanted.name or routing.default, wanted.version)
     shares = routing.models.get(name)
-    if wanted.version is not None:
-        model = generation.engines.find(name, wanted.version)
+    if version is not None:
+        model = generation.engines.find(name, version)
         if model is not None:
             return Chosen(generation, model, "requested", shares)
     elif shares is not None:
-        version, role = shares.traffic.choose(name, _key(shares, wanted))
+        shared, role = shares.traffic.choose(name, _key(shares, wanted))
         # What has a share is loaded, but for the moment in which it is being unloaded.
-        if (model := generation.engines.find(name, version)) is None:
-            version, role = shares.traffic.stable, "stable"
-            model = generation.engines.find(name, version)
+        if (model := generation.engines.find(name, shared)) is None:
+            role = "stable"
+            model = generation.engines.find(name, shares.traffic.stable)
         if model is not None:
             return Chosen(generation, model, role, shares)
-    asked = name if wanted.version is None else f"{name}/{wanted.version}"
+    asked = name if version is None else f"{name}/{version}"
     loaded = ", ".join(f"{m.manifest.name}/{m.manifest.version}" for m in generation.engines.models)
     raise UnknownModel(f"{asked} is not loaded; loaded: {loaded}")
 
@@ -78,6 +78,13 @@ def find_loaded(generations: Generations, name: str | None, version: str | None)
     if version is None and shares is not None:
         version = shares.traffic.stable
     return choose(generations, Wanted(name, version, ANYBODY, lambda _: None)).model
+
+
+def _split(name: str, version: str | None) -> tuple[str, str | None]:
+    """``name/version``, as versions are written everywhere else, is both."""
+    if version is None and "/" in name:
+        name, _, version = name.partition("/")
+    return name, version
 
 
 def _key(shares: Shares, wanted: Wanted) -> str | None:

@@ -14,16 +14,20 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Self, cast
 
 import numpy as np
 
-from gsop.arena.families import IMAGES, PREDICTIONS, SPAN_SECONDS
+from gsop.arena.families import ANSWER_SECONDS, IMAGES, PREDICTIONS, SPAN_SECONDS
 from gsop.arena.slot import Pixels, Slot
-from gsop.errors import GSoPError, Overloaded
+from gsop.errors import GSoPError
 from gsop.keys import Caller
+from gsop.serving.body_memory import BodyMemory, BodyShare
 from gsop.serving.choice import Chosen, Wanted, choose
+from gsop.serving.clients import client_of
+from gsop.serving.decoders import Effort
 from gsop.serving.engines import Inference, LoadedModel, count_answer
 from gsop.serving.generation import Generations
 from gsop.serving.shadow import Shadows
@@ -34,44 +38,12 @@ Watch = Callable[[Callable[[], None] | None], None]
 does not matter any more."""
 
 
+REQUEST_EFFORT = 4
+"""So many times what one image may take, all images of a request may take to be decoded."""
+
+
 class CallerLeft(Exception):
     """Nobody waits for the answer any more: there is nobody to whom an error could be told."""
-
-
-class BodyMemory:
-    """The bytes of bodies that a front holds, and may hold, at once."""
-
-    def __init__(self, capacity: int) -> None:
-        self.free = capacity
-
-    def share(self) -> "BodyShare":
-        """One request's share: a context manager, at whose end it is given back."""
-        return BodyShare(self)
-
-
-class BodyShare:
-    """What one request has taken of the front's :class:`BodyMemory`, in bytes."""
-
-    def __init__(self, memory: BodyMemory) -> None:
-        self._memory = memory
-        self.held = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._memory.free += self.held
-
-    def add(self, count: int) -> None:
-        """Count ``count`` bytes more.
-
-        Raises:
-            Overloaded: if that is more than there may be.
-        """
-        if count > self._memory.free:
-            raise Overloaded("the bodies of other requests fill the memory that is set aside")
-        self._memory.free -= count
-        self.held += count
 
 
 @dataclass(frozen=True)
@@ -89,6 +61,23 @@ class Classified:
     role: Role
     inference: Inference
     decode_seconds: float
+
+
+class Way:
+    """When an image came how far; monotonic ns, 0 if it did not.
+
+    Attributes:
+        began: its decoding began.
+        decoded: its decoding ended.
+        inference: its answer, which has the rest.
+    """
+
+    __slots__ = ("began", "decoded", "inference")
+
+    def __init__(self) -> None:
+        self.began = 0
+        self.decoded = 0
+        self.inference: Inference | None = None
 
 
 Outcomes = list[Classified | GSoPError]
@@ -110,13 +99,15 @@ class Classifier:
     def __init__(self, generations: Generations) -> None:
         self.generations = generations
         self.settings = generations.memory.settings
-        self._memory = BodyMemory(self.settings.body_memory_bytes)
+        memory = self.settings.body_memory_bytes
+        # A client's other half would be somebody's first; whatever it is, one body fits.
+        self._memory = BodyMemory(memory, max(memory // 2, self.settings.max_body_bytes))
         self._shadows = Shadows(generations)
 
     @property
     def max_images(self) -> int:
         """Most images in one request."""
-        return min(self.settings.max_images, self.generations.present.engines.capacity)
+        return min(self.settings.max_images, self.generations.present.engines.share)
 
     def admit(
         self,
@@ -147,7 +138,8 @@ class Classifier:
         wanted = Wanted(name, version, caller, header)
         chosen = choose(self.generations, wanted)
         chosen.generation.engines.check_admission()
-        return Visit(self, wanted, chosen, self._memory.share(), caller.name or address, began)
+        sharer = caller.name or client_of(address)
+        return Visit(self, wanted, chosen, self._memory.share(sharer), sharer, began)
 
     def still(self, chosen: Chosen, wanted: Wanted) -> Chosen:
         """The same version where it is loaded now: that may have changed while the body came.
@@ -165,7 +157,16 @@ class Classifier:
         return chosen._replace(generation=present, model=model)
 
     async def decode_and_infer(
-        self, image: bytes, slot: Slot, chosen: Chosen, *, deadline: int, top_k: int
+        self,
+        image: bytes,
+        slot: Slot,
+        chosen: Chosen,
+        way: Way,
+        *,
+        deadline: int,
+        top_k: int,
+        client: str = "",
+        effort: Effort | None = None,
     ) -> Classified:
         """Decode an image into its slot and have it answered.
 
@@ -173,8 +174,11 @@ class Classifier:
             image: the file's bytes.
             slot: held by the caller.
             chosen: the version that the slot is held for.
+            way: what is to be told of it afterwards.
             deadline: monotonic ns.
             top_k: remembered with the record.
+            client: whose turn to decode it takes.
+            effort: what its request's images may still cost.
 
         Raises:
             GSoPError: of :meth:`Decoders.decode` and :meth:`Engines.infer`.
@@ -183,11 +187,14 @@ class Classifier:
         engines, decoders = chosen.generation.engines, chosen.generation.decoders
         result = "cancelled"
         try:
-            began = time.perf_counter()
-            await decoders.decode(image, slot.model, slot.pixels, deadline=deadline)
-            decoded = time.perf_counter() - began
+            way.began = time.monotonic_ns()
+            await decoders.decode(
+                image, slot.model, slot.pixels, deadline=deadline, client=client, effort=effort
+            )
+            way.decoded = time.monotonic_ns()
+            decoded = (way.decoded - way.began) / 1e9
             meter.observe(SPAN_SECONDS, decoded, "decode")
-            inference = await engines.infer(slot, deadline=deadline, top_k=top_k)
+            way.inference = inference = await engines.infer(slot, deadline=deadline, top_k=top_k)
             result = "ok"
         except GSoPError as error:
             result = error.code
@@ -208,6 +215,9 @@ class Visit:
     Attributes:
         memory: what its body takes of the front's.
         seconds: from the request's head to its answer; 0 until it is classified.
+        began, read, answered: monotonic ns of its head, of its body's end and of its last answer; 0
+            until then.
+        ways: its images', in order.
     """
 
     def __init__(
@@ -224,14 +234,37 @@ class Visit:
         self._wanted = wanted
         self._chosen = chosen
         self._sharer = sharer
-        self._began = began
+        self.began = began
+        self.read = self.answered = 0
+        self.ways: list[Way] = []
         self.seconds = 0.0
 
+    @property
+    def role(self) -> Role:
+        """Why it is that one."""
+        return self._chosen.role
+
     def __enter__(self) -> Self:
+        VISIT.set(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.memory.__exit__(*error)
+
+    def choose(self, name: str | None, version: str | None) -> None:
+        """Take another version: the body, which comes late, may name one.
+
+        Raises:
+            UnknownModel: if no such version is loaded.
+        """
+        if (name, version) != (self._wanted.name, self._wanted.version):
+            self._wanted = self._wanted._replace(name=name, version=version)
+            self._chosen = choose(self._classifier.generations, self._wanted)
+
+    @property
+    def model(self) -> LoadedModel:
+        """The version that is to answer; if it is unloaded meanwhile, another one does."""
+        return self._chosen.model
 
     async def classify(
         self, images: Sequence[bytes], *, top_k: int, timeout_ms: int | None, watch: Watch
@@ -252,18 +285,21 @@ class Visit:
         """
         classifier = self._classifier
         meter = classifier.generations.meter
-        meter.observe(SPAN_SECONDS, self._seconds(), "read")
+        self.read = time.monotonic_ns()
+        meter.observe(SPAN_SECONDS, (self.read - self.began) / 1e9, "read")
         timeout = timeout_ms or classifier.settings.timeout_ms
-        deadline = self._began + timeout * 1_000_000
-        chosen = classifier.still(self._chosen, self._wanted)
+        deadline = self.began + timeout * 1_000_000
+        self._chosen = chosen = classifier.still(self._chosen, self._wanted)
         engines, caller = chosen.generation.engines, self._wanted.caller.number
         with (
             while_watched(watch),
             engines.acquire(chosen.model, len(images), caller, self._sharer) as slots,
         ):
             outcomes = await self._answer_all(images, slots, chosen, deadline=deadline, top_k=top_k)
-        self.seconds = self._seconds()
+        self.answered = time.monotonic_ns()
+        self.seconds = (self.answered - self.began) / 1e9
         meter.observe(SPAN_SECONDS, self.seconds, "total")
+        meter.observe(ANSWER_SECONDS, self.seconds, chosen.model.place, chosen.role)
         return outcomes
 
     async def preprocess(
@@ -283,14 +319,14 @@ class Visit:
             GSoPError: of :meth:`Decoders.decode`.
             CallerLeft: if the caller leaves.
         """
-        classifier = self._classifier
-        chosen = classifier.still(self._chosen, self._wanted)
-        deadline = self._began + (timeout_ms or classifier.settings.timeout_ms) * 1_000_000
+        self.read, classifier = time.monotonic_ns(), self._classifier
+        self._chosen = chosen = classifier.still(self._chosen, self._wanted)
+        deadline = self.began + (timeout_ms or classifier.settings.timeout_ms) * 1_000_000
         spec = chosen.model.manifest.input
         pixels = np.empty((spec.height, spec.width, 3), np.uint8)
         with while_watched(watch):
             await chosen.generation.decoders.decode(
-                image, chosen.model.index, pixels, deadline=deadline
+                image, chosen.model.index, pixels, deadline=deadline, client=self._sharer
             )
         return chosen.model, pixels
 
@@ -303,9 +339,20 @@ class Visit:
         deadline: int,
         top_k: int,
     ) -> Outcomes:
+        effort = Effort(REQUEST_EFFORT * self._classifier.settings.decode_seconds)
+        self.ways = [Way() for _ in images]
         tasks = (
-            self._classifier.decode_and_infer(image, slot, chosen, deadline=deadline, top_k=top_k)
-            for image, slot in zip(images, slots, strict=True)
+            self._classifier.decode_and_infer(
+                image,
+                slot,
+                chosen,
+                way,
+                deadline=deadline,
+                top_k=top_k,
+                client=self._sharer,
+                effort=effort,
+            )
+            for image, slot, way in zip(images, slots, self.ways, strict=True)
         )
         if len(images) == 1:  # needs no task of its own
             try:
@@ -315,8 +362,9 @@ class Visit:
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         return [_expected(outcome) for outcome in outcomes]
 
-    def _seconds(self) -> float:
-        return (time.monotonic_ns() - self._began) / 1e9
+
+VISIT: ContextVar[Visit | None] = ContextVar("visit", default=None)
+"""The visit of this task's request, for whoever tells of it afterwards."""
 
 
 def _expected(outcome: Classified | BaseException) -> Classified | GSoPError:

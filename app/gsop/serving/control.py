@@ -11,19 +11,21 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gsop.arena.messages import connect, is_own, listen
 from gsop.errors import GSoPError, NotReady, error_of
+from gsop.serving.sharing import Find, Others, Sharing
 from gsop.serving.traffic import Traffic
 from gsop.serving.versions import Versions
 
 log = logging.getLogger("gsop.supervisor")
 
 MOST_BYTES = 1 << 16
+MOST_ANSWER_BYTES = 1 << 24
 
 
 class _Order(BaseModel):
@@ -102,10 +104,12 @@ class Rollback(_Order):
 
 
 Order = Annotated[
-    Union[Load, Unload, SetTraffic, Promote, Rollback],  # noqa: UP007  # pydantic reads it
+    Union[Load, Unload, SetTraffic, Promote, Rollback, Find, Others],  # noqa: UP007  # pydantic reads it
     Field(discriminator="do"),
 ]
-_ORDERS: TypeAdapter[Load | Unload | SetTraffic | Promote | Rollback] = TypeAdapter(Order)
+_ORDERS: TypeAdapter[Load | Unload | SetTraffic | Promote | Rollback | Find | Others] = TypeAdapter(
+    Order
+)
 
 
 class SharesNow(BaseModel):
@@ -117,10 +121,17 @@ class SharesNow(BaseModel):
 
 
 class ControlServer:
-    """Takes orders in the supervisor. A context manager."""
+    """Takes orders in the supervisor. A context manager.
 
-    def __init__(self, address: str, versions: Versions) -> None:
+    Args:
+        address: where.
+        versions: what is changed.
+        sharing: what is asked for other instances' answers, if there are others.
+    """
+
+    def __init__(self, address: str, versions: Versions, sharing: Sharing | None = None) -> None:
         self._versions = versions
+        self._sharing = sharing
         self._listener = listen(address)
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
 
@@ -155,12 +166,19 @@ class ControlServer:
     def _obey(self, line: bytes) -> dict[str, Any]:
         try:
             order = _ORDERS.validate_json(line)
-            return {"done": order.obey(self._versions).model_dump(mode="json")}
+            return {"done": self._done(order).model_dump(mode="json")}
         except GSoPError as error:
             return {"error": error.code, "text": str(error)}
         except Exception:  # a defect: whoever asked is told, and the next order is taken
             log.exception("an order ran into a defect")
             return {"error": GSoPError.code, "text": "the change ran into a defect; see the log"}
+
+    def _done(self, order: Any) -> BaseModel:
+        if not isinstance(order, Find | Others):
+            return cast("BaseModel", order.obey(self._versions))
+        if self._sharing is None:
+            raise NotReady("nothing is shared with other instances")
+        return order.obey(self._sharing)
 
 
 async def send_order(address: str, order: BaseModel) -> Mapping[str, Any]:
@@ -171,7 +189,9 @@ async def send_order(address: str, order: BaseModel) -> Mapping[str, Any]:
         NotReady: if it is gone.
     """
     try:
-        reader, writer = await asyncio.open_unix_connection(sock=connect(address))
+        reader, writer = await asyncio.open_unix_connection(
+            sock=connect(address), limit=MOST_ANSWER_BYTES
+        )
         try:
             writer.write(order.model_dump_json().encode() + b"\n")
             await writer.drain()

@@ -43,7 +43,7 @@ BEGUN = struct.Struct("<Q")
 """At the end of the shared memory: the number of the last job that the decoder began."""
 
 BORN = b"+"
-"""Decoder to front, once: it is there and takes jobs."""
+"""Decoder to front: it is there and takes jobs. Once by itself, and for each job of no bytes."""
 
 DECODED = b"\0"
 """Decoder to front: the pixels are there. Other answers begin with the mark of what is wrong."""
@@ -192,6 +192,9 @@ def _serve(connection: socket.socket, shared: mmap.mmap, plan: Plan) -> None:
     signal.signal(signal.SIGXCPU, lambda number, _: tired.append(number))
     while not tired and (message := connection.recv(JOB.size)):
         length, model, as_bundle, number = JOB.unpack(message)
+        if not length:
+            connection.send(BORN)
+            continue
         BEGUN.pack_into(shared, plan.begun_at, number)
         signal.setitimer(signal.ITIMER_REAL, plan.seconds)
         out = plan.pixels(shared, model, as_bundle=as_bundle)

@@ -1,9 +1,11 @@
 """The front's side of its decoders: a few processes, each with one image at a time.
 
-Images wait here for a free decoder, no longer than their deadlines; there are never more than
-slots. A decoder that dies is replaced at once. Who reads pixels copies them: a slot is written by
-its front alone, so a request that is given up frees its slot while a decoder still works on its
-image.
+Images wait here for a free decoder, no longer than somebody waits for them; there are never more
+than slots. Clients take turns (:mod:`gsop.serving.turns`), and the last free decoder is kept for
+those whose images are quickly decoded: so nobody waits behind another's costly ones, while those
+still find as many decoders as there are processors. A decoder that dies is replaced at once. Who
+reads pixels copies them: a slot is written by its front alone, so a request that is given up frees
+its slot while a decoder still works on its image.
 
 A decoder may have been taken over by an image. What it says is believed only if it is an answer
 that was waited for, and what it wrote is but pixels; its own timer it may have stopped, so that the
@@ -11,13 +13,14 @@ front has one too.
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 import mmap
 import os
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Self
 
@@ -26,10 +29,11 @@ import numpy.typing as npt
 
 from gsop.arena.counters import Meter
 from gsop.arena.families import DECODERS_LOST
-from gsop.errors import DeadlineExceeded, InvalidImage
+from gsop.errors import DeadlineExceeded, ImageTooLarge, InvalidImage
 from gsop.processes.nursery import Birth, Report
 from gsop.processes.shared_memory import anonymous_memory, keep_size
 from gsop.serving.decoder import ANSWER_BYTES, BEGUN, BORN, JOB, Answer, Plan
+from gsop.serving.turns import Turns
 
 log = logging.getLogger("gsop.front")
 
@@ -38,6 +42,9 @@ PAUSE_SECONDS = 1.0
 
 GRACE_SECONDS = 1.0
 """How long after its time a decoder's own timer may take to end it; then its front ends it."""
+
+CALL_SECONDS = 10.0
+"""How often a decoder without work is asked whether it is there: somebody may have stopped it."""
 
 MOST_DEATHS = 4
 """So many decoders may die with an image in hand before it is taken for the reason."""
@@ -54,6 +61,17 @@ Fork = Callable[[Birth], Report]
 """Has a nursery fork a process; raises OSError if none can be had now."""
 
 
+class Effort:
+    """What the images of one request may cost together.
+
+    Attributes:
+        seconds: of decoders' time, that are left.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
 class Decoding:
     """An image that waits for its pixels.
 
@@ -62,14 +80,23 @@ class Decoding:
         model: which of the plan's specs it is decoded for.
         out: ``(H, W, 3)`` uint8 that receives the pixels, or ``(N,)`` a bundle of them.
         future: done when they are there.
+        client: whose turn it takes.
+        effort: what its request may still cost.
         tries: decoders that died on it.
         deaths: decoders that died with it in hand, whether they had begun with it or not.
     """
 
     def __init__(
-        self, image: bytes, model: int, out: npt.NDArray[np.uint8], future: asyncio.Future[None]
+        self,
+        image: bytes,
+        model: int,
+        out: npt.NDArray[np.uint8],
+        future: asyncio.Future[None],
+        client: str,
+        effort: "Effort",
     ) -> None:
         self.image, self.model, self.out, self.future = image, model, out, future
+        self.client, self.effort = client, effort
         self.tries = self.deaths = 0
 
     @property
@@ -101,7 +128,7 @@ class Decoder:
         self.report: Report | None = None
         self.broke_rules = False
         self.decoding: Decoding | None = None
-        self.began = 0.0
+        self.began = self.called = self.heard = 0.0
         self.is_born = False
 
     def be_born(self, fork: Fork) -> socket.socket:
@@ -122,6 +149,7 @@ class Decoder:
         ours.setblocking(False)
         self.report.socket.setblocking(False)
         self.connection, self.broke_rules = ours, False
+        self.called = self.heard = 0.0
         return ours
 
     def take(self, decoding: Decoding, now: float) -> None:
@@ -136,6 +164,18 @@ class Decoder:
         self._number += 1
         job = len(decoding.image), decoding.model, decoding.as_bundle, self._number
         self.connection.send(JOB.pack(*job))
+
+    def call(self, now: float) -> None:
+        """Ask whether it is there."""
+        if self.connection is not None:
+            with contextlib.suppress(OSError):  # whoever is dead is noticed otherwise
+                self.connection.send(JOB.pack(0, 0, False, self._number))
+                self.called = now
+
+    @property
+    def owes_life(self) -> bool:
+        """Whether it was called and has said nothing since."""
+        return self.called > self.heard
 
     def pixels_for(self, decoding: Decoding) -> npt.NDArray[np.uint8]:
         """What it has made of an image, in the memory that is shared with it."""
@@ -180,12 +220,13 @@ class Decoders:
         self._plan, self._meter, self._fork = plan, meter, fork
         self._decoders = [Decoder(plan, entry) for _ in range(count)]
         self._idle: list[Decoder] = []
-        self._queue: deque[Decoding] = deque()
+        self._turns: Turns[Decoding] = Turns()
         self._reports: set[Report] = set()
         self._closed = False
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self.heard = self._loop.time()
         self._watch = self._loop.call_later(GRACE_SECONDS, self._end_who_does_not_end)
         for decoder in self._decoders:
             self._start(decoder)
@@ -201,11 +242,18 @@ class Decoders:
             if decoder.connection is not None:
                 self._loop.remove_reader(decoder.connection)
             decoder.close()
-        for decoding in self._queue:
+        for decoding in self._turns.drain():
             decoding.future.cancel()
 
     async def decode(
-        self, image: bytes, model: int, out: npt.NDArray[np.uint8], *, deadline: int
+        self,
+        image: bytes,
+        model: int,
+        out: npt.NDArray[np.uint8],
+        *,
+        deadline: int,
+        client: str = "",
+        effort: Effort | None = None,
     ) -> None:
         """Decode an image into ``out``.
 
@@ -214,32 +262,56 @@ class Decoders:
             model: which of the plan's specs it is decoded for.
             out: ``(H, W, 3)`` uint8; ``(N,)``, where the plan has bundles, for one of them.
             deadline: monotonic ns after which nobody waits for it.
+            client: whose turn it takes.
+            effort: of all images of its request; ``None``: it is the only one.
 
         Raises:
             InvalidImage: if it is none, takes too long, or breaks its decoder twice.
-            ImageTooLarge: if it has too many pixels, or takes too much memory.
+            ImageTooLarge: if it has too many pixels, takes too much memory, or its request has
+                taken too long already.
             DeadlineExceeded: if the deadline passes first.
         """
-        decoding = Decoding(image, model, out, self._loop.create_future())
+        effort = effort or Effort(math.inf)
+        decoding = Decoding(image, model, out, self._loop.create_future(), client, effort)
         timer = self._loop.call_later((deadline - time.monotonic_ns()) / 1e9, decoding.expire)
-        self._queue.append(decoding)
-        self._work()
+        self._turns.add(client, decoding)
         try:
+            self._work()
             await decoding.future
         finally:
             timer.cancel()
+            self._turns.discard(client, decoding)  # or it would wait for nobody, with its bytes
 
     def _work(self) -> None:
         """Give what waits to whoever is free."""
-        while self._queue and self._idle:
-            decoding = self._queue.popleft()
+        while self._idle:
+            now = self._loop.time()
+            is_last = len(self._idle) == 1 < len(self._decoders)
+            found = self._turns.next(now, cheap=is_last)
+            if found is None:
+                return
+            _, decoding = found
             if decoding.future.done():  # given up, or late
+                continue
+            if decoding.effort.seconds <= 0:
+                decoding.future.set_exception(
+                    ImageTooLarge(
+                        "The request's images take too long to decode together; send fewer in one "
+                        "request, or send them scaled down."
+                    )
+                )
                 continue
             decoder = self._idle.pop()
             try:
-                decoder.take(decoding, self._loop.time())
+                decoder.take(decoding, now)
             except OSError:
                 self._replace(decoder)
+
+    def _charge(self, decoder: Decoder, decoding: Decoding) -> None:
+        """Count what an image has cost."""
+        now = self._loop.time()
+        decoding.effort.seconds -= now - decoder.began
+        self._turns.charge(decoding.client, now - decoder.began, now)
 
     def _on_answer(self, decoder: Decoder) -> None:
         assert decoder.connection is not None, "only then it is read"  # noqa: S101
@@ -261,7 +333,9 @@ class Decoders:
             if decoder in self._idle:
                 self._idle.remove(decoder)
             return
-        self._idle.append(decoder)
+        self.heard = self._loop.time()
+        if decoder.decoding is None and decoder not in self._idle:
+            self._idle.append(decoder)
         self._work()
 
     def _believe(self, decoder: Decoder, message: bytes) -> None:
@@ -271,10 +345,14 @@ class Decoders:
                 raise ValueError("not born")
             decoder.is_born = True
             return
+        if message == BORN and decoder.owes_life:
+            decoder.heard = self._loop.time()
+            return
         answer, decoding = Answer.parse(message), decoder.decoding
         if decoding is None or decoder.broke_rules:
             raise ValueError("nobody asked")
         decoder.decoding = None
+        self._charge(decoder, decoding)
         if answer.unforeseen:
             error, *where = answer.unforeseen
             told = {"members": {"error": error, "where": where}}
@@ -301,10 +379,11 @@ class Decoders:
         # A decoder that hangs is ended by its own timer, a little after it has got the decoding.
         hung = self._loop.time() - decoder.began >= self._plan.seconds
         if decoding is not None:
+            self._charge(decoder, decoding)
             decoding.deaths += 1
             is_to_blame = decoder.has_begun or decoder.broke_rules
             if not is_to_blame and decoding.deaths < MOST_DEATHS:
-                self._queue.appendleft(decoding)  # it is not what the decoder died of
+                self._put_back(decoding)  # it is not what the decoder died of
                 decoding = None
         self._ask_why(decoder, decoding, hung=hung)
         if decoder.is_born:
@@ -337,6 +416,10 @@ class Decoders:
 
         self._loop.add_reader(report.socket, read)
 
+    def _put_back(self, decoding: Decoding) -> None:
+        if not decoding.future.done():
+            self._turns.put_back(decoding.client, decoding)
+
     def _answer_for(self, decoding: Decoding, reason: str) -> None:
         decoding.tries += 1
         if decoding.future.done():
@@ -349,7 +432,7 @@ class Decoders:
                 )
             )
         elif reason == "crashed" and decoding.tries == 1:
-            self._queue.appendleft(decoding)  # the decoder may have been killed for another reason
+            self._put_back(decoding)  # the decoder may have been killed for another reason
         else:
             decoding.future.set_exception(
                 InvalidImage("The image breaks its decoder; save it anew as JPEG or as PNG.")
@@ -362,7 +445,28 @@ class Decoders:
             # Again, if it broke rules: it may have done so before its pid was known.
             if decoder.broke_rules or (decoder.decoding is not None and decoder.began < late):
                 decoder.kill()
+            elif decoder in self._idle:
+                self._look_after(decoder)
         self._watch = self._loop.call_later(GRACE_SECONDS, self._end_who_does_not_end)
+
+    def _look_after(self, decoder: Decoder) -> None:
+        """One without work may be stopped: ask it, and end it if it does not say anything."""
+        now = self._loop.time()
+        if not decoder.owes_life:
+            if now - max(decoder.called, decoder.began) > CALL_SECONDS:
+                decoder.call(now)
+        elif now - decoder.called > self._plan.seconds + GRACE_SECONDS:
+            decoder.kill()
+
+    @property
+    def waiting(self) -> int:
+        """Images for which no decoder is free."""
+        return len(self._turns)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since any of them said something; of those without work, each is asked."""
+        return self._loop.time() - self.heard
 
     def _start(self, decoder: Decoder) -> None:
         """Have it born; it is idle once it says so."""

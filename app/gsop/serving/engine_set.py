@@ -115,12 +115,22 @@ class EngineSet:
         self._engines[engine].hand(message, descriptor)
 
     def kill_hung(self, seconds: float) -> None:
-        """Kill engines whose batch has taken longer than that: their successors take over."""
+        """Kill engines that have stood still for longer: their successors take over.
+
+        Either in a batch, or without one: somebody has stopped the process, or its loop is dead.
+        """
         now = time.monotonic_ns()
         for number, engine in enumerate(self.board.engines()):
             since = engine.busy_since
             if since and now - since > seconds * 1e9:
                 log.error("engine %d hangs in a batch and is killed", number)
+                self._engines[number].signal(signal.SIGKILL)
+            elif (
+                not since
+                and engine.state == EngineState.READY
+                and now - engine.beat > seconds * 1e9
+            ):
+                log.error("engine %d stands still without a batch and is killed", number)
                 self._engines[number].signal(signal.SIGKILL)
 
     def retire(self) -> None:

@@ -40,6 +40,9 @@ from gsop.serving.link import EngineLink, Waiter
 from gsop.serving.references import References
 from gsop.store.manifest import Manifest
 
+KEPT_FOR_OTHERS = 8
+"""One slot of so many is kept for other clients than the one that has the rest."""
+
 ASK_SECONDS = 10.0
 """How long a question about gates may wait behind a batch."""
 
@@ -72,14 +75,30 @@ class Inference:
     Attributes:
         id: the prediction's public id; it cannot be guessed.
         values: the answer, ``(width,)`` float32, as the manifest's layout has it.
-        queue_seconds: from submission to the start of its batch.
-        inference_seconds: from the start of its batch to its end.
+        submitted: monotonic ns.
+        started: monotonic ns at which its batch began.
+        finished: monotonic ns at which its batch ended.
+        batch: images in its batch.
+        engine: which one answered.
     """
 
     id: str
     values: npt.NDArray[np.float32]
-    queue_seconds: float
-    inference_seconds: float
+    submitted: int
+    started: int
+    finished: int
+    batch: int
+    engine: int
+
+    @property
+    def queue_seconds(self) -> float:
+        """From submission to the start of its batch."""
+        return (self.started - self.submitted) / 1e9
+
+    @property
+    def inference_seconds(self) -> float:
+        """From the start of its batch to its end."""
+        return (self.finished - self.started) / 1e9
 
 
 class Engines:
@@ -90,6 +109,7 @@ class Engines:
         models: those that are loaded.
         drift: how far the engines say that versions have drifted.
         references: what the versions bring.
+        share: slots of this front that one client may have.
     """
 
     def __init__(self, arena: Arena, service: ServiceBoard, meter: Meter) -> None:
@@ -103,13 +123,16 @@ class Engines:
         ]
         self._by_version = {(m.manifest.name, m.manifest.version): m for m in self.models}
         self._service = service
+        self._mark = deployment.settings.replica_mark
         self._meter = meter
         self._generation = deployment.generation
         self._slots = FrontSlots(arena)
         # What an earlier generation was ready for waits until this one is.
         self._was_ready = deployment.generation > 1
         # A caller's connections are spread over the fronts by the kernel, so is its share.
-        self._share = -(-deployment.settings.slots_per_client // deployment.fronts)
+        wanted = -(-deployment.settings.slots_per_client // deployment.fronts)
+        left = self._slots.capacity // KEPT_FOR_OTHERS
+        self.share = min(wanted or self._slots.capacity - left, self._slots.capacity)
         self._held: Counter[str] = Counter()
         self._links = [
             EngineLink(
@@ -173,9 +196,9 @@ class Engines:
             Draining: if the service is shutting down.
         """
         self.check_admission(count)
-        if self._share and self._held[sharer] + count > self._share:
+        if self._held[sharer] + count > self.share:
             raise ClientOverloaded(
-                f"one client may have {self._share} images here at once; wait for answers before "
+                f"one client may have {self.share} images here at once; wait for answers before "
                 "sending more"
             )
         slots = [self._slots.hold(model.index, caller) for _ in range(count)]
@@ -224,7 +247,7 @@ class Engines:
         now = time.monotonic_ns()
         if deadline <= now:
             raise DeadlineExceeded("the deadline passed before the image was submitted")
-        id_ = secrets.token_urlsafe(15)
+        id_ = f"{self._mark}.{secrets.token_urlsafe(15)}"
         ticket = self._slots.submit(
             slot.number, id=id_, top_k=top_k, deadline=deadline, submitted=now, kept=kept
         )
@@ -236,8 +259,11 @@ class Engines:
         return Inference(
             id=id_,
             values=finished.values,
-            queue_seconds=(finished.started - now) / 1e9,
-            inference_seconds=(finished.finished - finished.started) / 1e9,
+            submitted=now,
+            started=finished.started,
+            finished=finished.finished,
+            batch=finished.batch,
+            engine=engine,
         )
 
     async def _answered_by(self, number: int, ticket: int, seconds: float) -> int:

@@ -1,25 +1,45 @@
-"""Bring the service to what a file says is wanted, at start and whenever it changes."""
+"""Bring the service to what is wanted, at start and whenever that changes."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Protocol
 
 from gsop.errors import ConfigError, GSoPError
-from gsop.serving.desired import Desired, DesiredFile
+from gsop.serving.desired import Desired
 from gsop.serving.versions import Versions
 
 log = logging.getLogger("gsop.supervisor")
 
 LOOK_SECONDS = 1.0
-"""How often the file is looked at. It is read whole: a ConfigMap is a link that is replaced."""
+"""How often a file is looked at. It is read whole: a ConfigMap is a link that is replaced."""
 
 RETRY_SECONDS = 5.0
 """Before what did not work is tried again, and twice as long each time after that..."""
 
 MOST_RETRY_SECONDS = 300.0
 """...but no longer than this."""
+
+
+class Wish(Protocol):
+    """What says what is wanted: a file, or a remote store."""
+
+    @property
+    def path(self) -> Path | str:
+        """Where it is."""
+
+    def changed(self) -> bool:
+        """Whether it says something else than was read; asked every second."""
+
+    def read(self) -> Desired | None:
+        """What it says; ``None`` for nothing.
+
+        Raises:
+            ConfigError: if it cannot be read.
+        """
 
 
 def reconcile(versions: Versions, desired: Desired, who: str) -> list[str]:
@@ -52,28 +72,28 @@ def reconcile(versions: Versions, desired: Desired, who: str) -> list[str]:
 
 
 class Follower:
-    """Watches the file in a thread.
+    """Watches a wish in a thread.
 
     What did not work is tried again, after longer and longer: another change may have been under
     way, or a version may not have been in the store yet.
 
     Args:
         versions: what is changed.
-        file: what is followed.
+        wish: what is followed.
         is_stopping: whether the service ends, after so many seconds at most.
-        is_done: whether everything is as the file said when it was read last.
+        is_done: whether everything is as was wanted when that was read last.
     """
 
     def __init__(
         self,
         versions: Versions,
-        file: DesiredFile,
+        wish: Wish,
         is_stopping: Callable[[float], bool],
         *,
         is_done: bool,
     ) -> None:
         self._versions = versions
-        self._file = file
+        self._wish = wish
         self._is_stopping = is_stopping
         self._is_done = is_done
         self._thread = threading.Thread(target=self.follow, name="follow", daemon=True)
@@ -86,7 +106,7 @@ class Follower:
         """Look again and again."""
         pause, looked = RETRY_SECONDS, time.monotonic()
         while not self._is_stopping(LOOK_SECONDS):
-            if self._file.changed():
+            if self._wish.changed():
                 pause = RETRY_SECONDS
             elif self._is_done or time.monotonic() < looked + pause:
                 continue
@@ -96,15 +116,15 @@ class Follower:
             looked = time.monotonic()
 
     def _look(self) -> bool:
-        """Bring the service to what the file says now; false if that is to be tried again."""
+        """Bring the service to what is wanted now; false if that is to be tried again."""
         try:
-            desired = self._file.read()
+            desired = self._wish.read()
         except ConfigError as error:
             log.error("what is served stays as it is: %s", error)
             return True
         if desired is None:
             return True
-        faults = reconcile(self._versions, desired, str(self._file.path))
+        faults = reconcile(self._versions, desired, str(self._wish.path))
         for fault in faults:
-            log.error("%s is not followed in everything: %s", self._file.path, fault)
+            log.error("%s is not followed in everything: %s", self._wish.path, fault)
         return not faults

@@ -1,17 +1,24 @@
 """Questions about gates, put to all engines of all generations that can be asked."""
 
+import base64
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+
+import numpy as np
 
 from gsop.errors import NotReady, UnknownPrediction
 from gsop.gates.drift_query import DriftQuery, DriftReport, Reply
 from gsop.gates.memory import Record
 from gsop.gates.queries import RECENT, Query, RecordQuery, StatisticsQuery
 from gsop.gates.statistics import GateStatistics
+from gsop.serving.control import send_order
 from gsop.serving.engines import LoadedModel
 from gsop.serving.generation import Generation, Generations
+from gsop.serving.sharing import Find, Found, Others, OthersSeen, version_of
+from gsop.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -32,11 +39,13 @@ class Statistics:
         gates: the statistics.
         since: Unix time from which on they count.
         recent: the newest predictions, newest first.
+        instances: whose predictions are in it.
     """
 
     gates: GateStatistics
     since: float
     recent: list[Recent]
+    instances: int
 
 
 class GateQuestions:
@@ -71,8 +80,27 @@ class GateQuestions:
             total.merge(StatisticsQuery.read(meta, values))
             since = min(since, meta["since"])
             recent += [Recent(**fields) for fields in meta["recent"]]
+        others = OthersSeen()
+        if class_id is None and caller is None:
+            others = await self._others(model)
+            since = min(since, others.since) if others.samples else since
+            recent += [Recent(**fields) for fields in others.recent]
+        if others.sums:
+            sums = np.frombuffer(base64.b64decode(others.sums), np.float64).reshape(4, -1)
+            total.merge(GateStatistics(others.samples, sums))
         recent.sort(key=lambda entry: entry.time, reverse=True)
-        return Statistics(total, since, recent[:RECENT])
+        return Statistics(total, since, recent[:RECENT], 1 + others.instances)
+
+    async def _others(self, model: LoadedModel) -> OthersSeen:
+        """What other instances tell of a version, if anything is shared."""
+        memory = self._generations.memory
+        if not memory.settings.shared_url:
+            return OthersSeen()
+        try:
+            order = Others(version=version_of(model.manifest))
+            return OthersSeen(**await send_order(memory.plan.control, order))
+        except NotReady:
+            return OthersSeen()
 
     async def drift(self, model: LoadedModel) -> DriftReport:
         """How far a version's gates have drifted, by the engine that has most to tell of it.
@@ -96,11 +124,28 @@ class GateQuestions:
                 if found := query.read(*reply):
                     index, record = found
                     return generation.engines.models[index], record
-        kept = self._generations.memory.settings.attention_records
-        raise UnknownPrediction(
-            f"no such prediction is kept: only the newest are ({kept} a version and engine), and "
-            "none survives its engine's death"
-        )
+        return await self._shared_record(id_, caller)
+
+    async def _shared_record(self, id_: str, caller: int | None) -> tuple[LoadedModel, Record]:
+        """Another instance's prediction."""
+        memory = self._generations.memory
+        settings = memory.settings
+        if not settings.shared_url:
+            raise UnknownPrediction(_why_unknown(id_, settings))
+        found = Found(**await send_order(memory.plan.control, Find(id=id_, caller=caller)))
+        if not found.reached:
+            raise UnknownPrediction(
+                "the prediction is not this instance's, and what instances share is away: try "
+                "again later"
+            )
+        if not found.version:
+            raise UnknownPrediction(_why_unknown(id_, settings))
+        name, version, _ = found.version.split("/")
+        model = self._generations.present.engines.find(name, version)
+        if model is None or version_of(model.manifest) != found.version:
+            raise UnknownPrediction(f"the prediction is of {name}/{version}, not loaded here")
+        values = np.frombuffer(base64.b64decode(found.values), np.float32)
+        return model, Record(id_, found.time, found.top_k, values)
 
     async def _ask_of(self, model: LoadedModel, query_of: Callable[[int], Query]) -> list[Reply]:
         """What all engines say of a version; ``query_of`` is given its index in a generation."""
@@ -127,3 +172,19 @@ class GateQuestions:
         if not found:
             raise NotReady("no engine is ready to be asked, or it is too busy")
         return found
+
+
+def _why_unknown(id_: str, settings: Settings) -> str:
+    """Why a prediction is not kept here, as far as its id tells."""
+    own, kept = settings.replica_mark, settings.attention_records
+    maker = re.match(r"([0-9a-f]{6})\.", id_)
+    if maker is not None and maker[1] != own:
+        return (
+            f"the prediction was made by another instance ({maker[1]}; this one is {own}), or "
+            "before this one was started again: the instance that made it keeps it, and others "
+            "where something is shared (GSOP_SHARED_URL), for a time"
+        )
+    return (
+        f"no such prediction is kept: only the newest are ({kept} a version and engine), and none "
+        "survives its engine's death"
+    )

@@ -33,6 +33,8 @@ from gsop.processes.listener import turn_away
 from gsop.processes.nursery import Birth, Ending, Nursery, Report
 from gsop.processes.orphans import Orphanage
 from gsop.serving.engine_set import POLL_SECONDS, EngineSet
+from gsop.serving.keyring import Keeper
+from gsop.serving.on_demand import OnDemand
 from gsop.settings import Settings
 from gsop.store.manifest import Manifest
 
@@ -55,8 +57,14 @@ forward took up to 18 times its time (docs/performance.md)."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """numpy would start a thread for each processor in every process, and none of ours needs them."""
 
+INSPECTOR_SECONDS = 60.0
+"""How long the inspector stays when nobody asks: loading its version anew takes seconds."""
+
 _SECRET = re.compile("SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_", re.IGNORECASE)
 """What is in the names of variables that hold one, such as AWS_SECRET_ACCESS_KEY."""
+
+SHARED = "shared"
+"""In place of the shared store's address, for processes that are not to know it."""
 
 ARENA = b"arena"
 """Message through a front's lifeline: with it comes the next generation's arena."""
@@ -93,15 +101,25 @@ class Supervisor:
     ) -> None:
         if lacking := check_cage(settings.cage):
             log.warning(lacking)
+        if not settings.replica:
+            settings = settings.model_copy(update={"replica": secrets.token_hex(8)})
+        if settings.shared_url:  # fronts need no password to know that there is one
+            settings = settings.model_copy(update={"shared_url": SHARED})
         backend = module_of(settings.backend)
         self._folder = (
             tempfile.TemporaryDirectory(prefix="gsop-") if sys.platform != "linux" else None
         )
         prefix = address_prefix(secrets.token_hex(8), self._folder.name if self._folder else "")
         self.memory = ServiceMemory.create(
-            ServicePlan(settings=settings, routes=routes, control=f"{prefix}-control")
+            ServicePlan(
+                settings=settings,
+                routes=routes,
+                control=f"{prefix}-control",
+                inspector=f"{prefix}-inspector",
+            )
         )
         self.board = SupervisorBoard(self.memory)
+        self.keeper = Keeper(self.board.keys, settings.api_keys)
         self.failure: str | None = None
         self.take_arena: Callable[[int], None] | None = None
         self._settings = settings
@@ -119,6 +137,9 @@ class Supervisor:
         first = Deployment(settings=settings, manifests=tuple(manifests), address=prefix)
         self._present = EngineSet(
             first, self.memory.fd, self._engine_nursery, patient=True, on_failure=self._fail
+        )
+        self._inspector = OnDemand(
+            "inspector", f"{prefix}-inspector", self._engine_nursery, self._inspector_birth
         )
         self._sets = [self._present]
         self._buried: Counter[int] = Counter()
@@ -165,8 +186,10 @@ class Supervisor:
         return self._stop.is_set()
 
     def start_engines(self) -> None:
-        """Start one engine a device."""
+        """Start one engine a device; and an inspector, as soon as somebody asks for it."""
         self._present.start()
+        if self._settings.inspect:
+            self._inspector.start()
 
     def start_fronts(self, entry: str, listener: socket.socket) -> None:
         """Start the processes that speak to the outside, each over the listening socket."""
@@ -213,6 +236,7 @@ class Supervisor:
         ended = [engines.end() for engines in self._sets]
         clean &= all(ended)
         self._fronts = []
+        self._inspector.end()
         self._front_nursery.close()
         self._engine_nursery.close()
         return clean
@@ -306,6 +330,18 @@ class Supervisor:
             self._orphanage.bury()
             for engines in self._sets[:]:
                 engines.kill_hung(self._settings.hang_seconds)
+
+    def _inspector_birth(self, listener: int) -> Birth:
+        settings = self._settings
+        return Birth(
+            "gsop-inspector",
+            "gsop.inspection.process:main",
+            [
+                *(str(settings.model_store.absolute()), INSPECTOR_SECONDS, settings.cage),
+                *(settings.log_level, settings.log_format),
+            ],
+            [listener],
+        )
 
     def _front_birth(self, front: int, entry: str, listener: socket.socket) -> Birth:
         return Birth(

@@ -15,6 +15,7 @@ from gsop.serving.book import Key, VersionBook
 from gsop.serving.engine_set import EngineSet
 from gsop.serving.rollout import Rollout
 from gsop.serving.shares import ShareControl
+from gsop.serving.source import Source
 from gsop.serving.status import VersionStatus
 from gsop.serving.supervisor import Supervisor
 from gsop.serving.traffic import Traffic
@@ -42,12 +43,13 @@ class Versions:
         shares: changes how requests are spread.
     """
 
-    def __init__(self, supervisor: Supervisor, book: VersionBook) -> None:
+    def __init__(self, supervisor: Supervisor, book: VersionBook, source: Source) -> None:
         settings = supervisor.memory.settings
         self.book = book
         self.shares = ShareControl(book)
         self._supervisor = supervisor
-        self._store = settings.model_store
+        self._source = source
+        self._folder = settings.model_store
         self._rollout = Rollout(supervisor, settings.load_seconds)
         self._changing = threading.Lock()
         self._load: _Load | None = None
@@ -195,6 +197,7 @@ class Versions:
         def on_left() -> None:
             if left is not None:
                 self.book.enter(left, "unloaded")
+                self._source.release(*left)
             self._measure()
 
         self._rollout.change_to(
@@ -216,10 +219,10 @@ class Versions:
     def _stored(self, key: Key, sha256: str | None) -> Manifest:
         name, version = key
         try:
-            manifest = resolve(self._store, f"{name}/{version}")
+            if key not in self.book.manifests:  # else an outage would be in its way
+                self._source.bring(name, version)
+            manifest = resolve(self._folder, f"{name}/{version}")
         except StoreError as error:
-            if not (self._store / name / version).exists():
-                raise UnknownModel(f"the store has no {name}/{version}") from error
             if key not in self.book.manifests:
                 self._failed(key, str(error))
             raise LoadFailed(str(error)) from error
@@ -238,6 +241,8 @@ class Versions:
         return self.book.status(key)
 
     def _failed(self, key: Key, error: str) -> None:
+        if key not in self.book.manifests:
+            self._source.release(*key)
         self.book.enter(key, "failed", error=error)
         self.book.changed(key[0], "the service", f"{key[1]} failed to load: {error}")
 

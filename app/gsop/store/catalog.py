@@ -19,7 +19,7 @@ class StoredVersion:
 
     Attributes:
         name: the model's name, from the folder.
-        version: the version's name, from the folder.
+        version: the version's name, from the folder; empty if the model's cannot be read.
         folder: where it lies.
         manifest: what it says of itself; ``None`` if that cannot be read.
         error: why the manifest cannot be read, and what to do; ``None`` if it can.
@@ -44,11 +44,9 @@ def list_versions(root: Path) -> list[StoredVersion]:
         StoreError: if ``root`` is no folder that can be read.
     """
     stored = [
-        _read_version(folder)
+        version
         for model in sorted(_named_folders(root), key=lambda model: model.name)
-        for folder in sorted(
-            _named_folders(model), key=lambda folder: (VersionKey.of(folder.name), folder.name)
-        )
+        for version in _versions_of(model)
     ]
     # A version that was removed while the list was made is none, rather than a bad one.
     return [version for version in stored if version.error is None or version.folder.exists()]
@@ -125,6 +123,16 @@ def _named_folders(folder: Path) -> list[Path]:
         ) from None
     except OSError as error:
         raise StoreError(f"the model store's folder {folder} cannot be read: {error}") from error
+
+
+def _versions_of(model: Path) -> list[StoredVersion]:
+    """A model's versions; one without a name if the folder cannot be read, for others can."""
+    try:
+        folders = _named_folders(model)
+    except StoreError as error:
+        return [StoredVersion(model.name, "", model, None, str(error))]
+    folders.sort(key=lambda folder: (VersionKey.of(folder.name), folder.name))
+    return [_read_version(folder) for folder in folders]
 
 
 def _read_version(folder: Path) -> StoredVersion:

@@ -17,9 +17,16 @@ from gsop.errors import StoreError
 from gsop.gates.answers import AnswerLayout
 from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig, gate_layout
+from gsop.store.files import read_regular
 
 FORMAT: Final = 1
 """The manifest format that this code writes, and the only one that it reads."""
+
+MOST_DIGITS = 20
+"""Of a number that may name a class, or be a part of a version's name, as a number."""
+
+MOST_BYTES = 16 * 2**20
+"""Of a manifest: labels of a million classes."""
 
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -40,6 +47,8 @@ class Manifest(BaseModel):
         config: the network.
         input: how an image is prepared.
         labels: one text a class, in the order of the logits.
+        temperature: that logits are divided by before the softmax, so that probabilities can be
+            believed; 1 leaves them as they are.
         metrics: what was measured (``dataset``, ``top1``, ``how``, …), free in form.
         sha256: of the weights' file, lower-case hexadecimal.
         created: when the version was published, with time zone.
@@ -54,6 +63,7 @@ class Manifest(BaseModel):
     config: GSoPResNetConfig
     input: InputSpec
     labels: tuple[str, ...]
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     metrics: dict[str, Any] = {}
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     created: AwareDatetime
@@ -78,8 +88,8 @@ class Manifest(BaseModel):
         """The class that ``text`` names, by label or by number; ``None`` if there is none."""
         if text in self.labels:
             return self.labels.index(text)
-        if text.isascii() and text.isdigit() and int(text) < len(self.labels):
-            return int(text)
+        if text.isascii() and text.isdigit() and len(text) < MOST_DIGITS:
+            return int(text) if int(text) < len(self.labels) else None
         return None
 
 
@@ -93,7 +103,7 @@ class VersionKey:
     def of(cls, version: str) -> Self:
         """The key of a version's name."""
         pieces = re.findall(r"\d+|[^\d]+", version)
-        return cls(tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in pieces))
+        return cls(tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pieces))
 
 
 def validation_reasons(error: ValidationError) -> str:
@@ -111,7 +121,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, MOST_BYTES).decode()
     except FileNotFoundError:
         raise StoreError(
             f"{path} is missing: a version is a folder with {MANIFEST_FILE} and {WEIGHTS_FILE}; "
@@ -121,7 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"{path} cannot be read: {error}") from error
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # too deep, or a number of too many digits
         raise StoreError(f"{path} is not JSON ({error}); publish the version again") from error
     if isinstance(raw, dict) and raw.get("format") != FORMAT:
         raise StoreError(

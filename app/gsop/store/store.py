@@ -23,7 +23,7 @@ from gsop.gates.reference import Reference
 from gsop.images import InputSpec
 from gsop.model.resnet import GSoPResNet
 from gsop.store.catalog import is_name
-from gsop.store.files import sync_folder, write_synced
+from gsop.store.files import read_regular, sync_folder, write_synced
 from gsop.store.manifest import (
     FORMAT,
     MANIFEST_FILE,
@@ -33,6 +33,9 @@ from gsop.store.manifest import (
     validation_reasons,
 )
 from gsop.store.reference import REFERENCE_FILE, encode_reference, read_reference
+
+MOST_WEIGHTS_BYTES = 2**36
+"""Of a version's weights; a network of this kind has some hundred megabytes."""
 
 
 def load(folder: Path) -> tuple[Manifest, GSoPResNet]:
@@ -94,6 +97,7 @@ def publish(
     labels: Sequence[str],
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    temperature: float = 1.0,
     reference: Reference | None = None,
 ) -> Path:
     """Write ``model`` as a new version; a reader sees the whole version or none.
@@ -110,6 +114,7 @@ def publish(
         labels: one text a class, in the order of the logits.
         metrics: what was measured, and how; JSON values.
         provenance: where the weights come from; JSON values.
+        temperature: that its logits are divided by before the softmax.
         reference: what its gates look like on held-out images, if that was measured.
 
     Returns:
@@ -131,6 +136,7 @@ def publish(
             config=model.config,
             input=input,
             labels=tuple(labels),
+            temperature=temperature,
             metrics=dict(metrics),
             sha256=hashlib.sha256(weights).hexdigest(),
             created=datetime.now(UTC).replace(microsecond=0),
@@ -159,7 +165,7 @@ def _already_exists(folder: Path) -> StoreError:
 
 def _read_hashed(path: Path, sha256: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MOST_WEIGHTS_BYTES)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: publish the version again") from None
     except OSError as error:

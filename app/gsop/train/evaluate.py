@@ -10,13 +10,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from gsop.cpus import cpu_count
 from gsop.errors import RequestError
 from gsop.images import Channels, InputSpec, Pixels, decode
 from gsop.model.resnet import GSoPOutput, GSoPResNet
-from gsop.settings import cpu_count
+from gsop.train.calibration import calibrate
 from gsop.train.data.dataset import DataSet, Sample
 
 MAX_PIXELS = 50_000_000
@@ -30,36 +33,70 @@ class Score(NamedTuple):
         correct: samples whose most probable class is the true one.
         samples: that could be read.
         broken: names of those that could not.
+        loss_sum: cross-entropy of all of them together.
     """
 
     correct: int
     samples: int
     broken: tuple[str, ...] = ()
+    loss_sum: float = 0.0
 
     @property
     def top1(self) -> float:
         """The share that is right, 0 to 1; not a number if none could be read."""
         return self.correct / self.samples if self.samples else float("nan")
 
+    @property
+    def loss(self) -> float:
+        """The mean cross-entropy; not a number if none could be read."""
+        return self.loss_sum / self.samples if self.samples else float("nan")
 
-def measure(
-    model: GSoPResNet, spec: InputSpec, data: DataSet, *, device: torch.device
-) -> dict[str, Any]:
-    """A manifest's ``metrics``: top-1 on the held-out images and on each kind of variant."""
-    held_out = score(model, spec, data.held_out(), device=device)
-    return {
+
+class Measured(NamedTuple):
+    """What a network was found to be worth.
+
+    Attributes:
+        metrics: a manifest's.
+        temperature: that makes its probabilities believable; 1 where the images are too few.
+    """
+
+    metrics: dict[str, Any]
+    temperature: float
+
+
+def measure(model: GSoPResNet, spec: InputSpec, data: DataSet, *, device: torch.device) -> Measured:
+    """Top-1 and calibration on the held-out images, and top-1 on each kind of variant."""
+    logits, truth = held_out_logits(model, spec, data.held_out(), device=device)
+    correct, samples = int((logits.argmax(axis=1) == truth).sum()), len(truth)
+    calibration = calibrate(logits, truth)
+    metrics = {
         "dataset": f"{data.source['dataset']}, held-out part",
-        "top1": held_out.top1,
-        "correct": held_out.correct,
-        "samples": held_out.samples,
+        "top1": Score(correct, samples).top1,
+        "correct": correct,
+        "samples": samples,
         "how": f"{data.how}. Measured on encoded images through the service's own preprocessing, "
         "float32",
+        "calibration": None if calibration is None else calibration.facts(),
         "robustness": {
             name: {"top1": result.top1, "samples": result.samples}
-            for name, samples in data.variants().items()
-            for result in [score(model, spec, samples, device=device)]
+            for name, variants in data.variants().items()
+            for result in [score(model, spec, variants, device=device)]
         },
     }
+    return Measured(metrics, 1.0 if calibration is None else calibration.temperature)
+
+
+def held_out_logits(
+    model: GSoPResNet, spec: InputSpec, samples: Sequence[Sample], *, device: torch.device
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Logits (N, classes) and classes (N,) of those samples that can be read."""
+    logits = [np.zeros((0, model.config.num_classes), np.float32)]
+    truth: list[int] = []
+    for batch in outputs(model, spec, samples, device=device):
+        if batch.output is not None:
+            logits.append(batch.output.logits.float().cpu().numpy())
+            truth += batch.labels
+    return np.concatenate(logits), np.array(truth, np.int64)
 
 
 def score(
@@ -80,6 +117,7 @@ def score(
         batch_size: images at a time.
     """
     correct = read = 0
+    loss = 0.0
     broken: list[str] = []
     for batch in outputs(model, spec, samples, device=device, batch_size=batch_size):
         broken += batch.broken
@@ -87,7 +125,8 @@ def score(
             labels = torch.tensor(batch.labels, device=device)
             correct += int((batch.output.logits.argmax(dim=1) == labels).sum())
             read += len(labels)
-    return Score(correct, read, tuple(broken))
+            loss += float(F.cross_entropy(batch.output.logits.float(), labels, reduction="sum"))
+    return Score(correct, read, tuple(broken), loss)
 
 
 class Answered(NamedTuple):

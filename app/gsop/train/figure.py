@@ -1,4 +1,4 @@
-"""Empty figures to draw on. matplotlib comes with ``gsop[train]`` alone, and is imported late."""
+"""Empty figures to draw on. matplotlib comes with the extra ``train``, and is imported late."""
 
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,6 @@ def new_figure(what: str, width: float, height: float) -> "Figure":
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError(
-            f"{what} drawn with matplotlib, which is not installed: pip install 'gsop[train]'"
+            f"{what} drawn with matplotlib, which is not installed: pip install '.[train]'"
         ) from error
     return Figure(figsize=(width, height), dpi=120, layout="constrained")

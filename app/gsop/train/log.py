@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from gsop.errors import ConfigError
 from gsop.train.checkpoint import write_whole
@@ -53,20 +54,16 @@ class Log:
             self._board = _open_board(folder / "tensorboard", step)
         self.console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(
-                "{task.fields[rate]:.0f} images/s, loss {task.fields[loss]:.3f}, "
-                "{task.fields[waiting]:.0%} waiting for data, left"
-            ),
-            TimeRemainingColumn(),
+            # All has to fit into 80 columns: the title and the bar are cut where it does not.
+            TextColumn("{task.description}", table_column=Column()),
+            BarColumn(bar_width=8),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[told]}left"),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=self.console,
             disable=not progress or folder is None,
         )
-        self._task = self._bar.add_task(
-            title, total=total, completed=step, rate=0.0, loss=float("nan"), waiting=0.0
-        )
+        self._task = self._bar.add_task(title, total=total, completed=step, told="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -100,9 +97,7 @@ class Log:
         self._bar.update(
             self._task,
             completed=row["step"],
-            rate=row["images_per_second"],
-            loss=row["loss"],
-            waiting=row["waiting"],
+            told=_told(row),
         )
         try:
             with self._file.open("a", encoding="utf-8", newline="") as stream:
@@ -115,13 +110,18 @@ class Log:
             self.say(f"a row of the log was not written ({error}): make room")
 
 
+def _told(row: Mapping[str, float | int | None]) -> str:
+    rate, loss, waiting = (row[name] or 0 for name in ("images_per_second", "loss", "waiting"))
+    return f"{rate:.0f} images/s, loss {loss:.3f}, {waiting:.0%} waiting, "
+
+
 def _open_board(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError(
             "training writes its curves with TensorBoard, which is not installed: "
-            "pip install 'gsop[train]'"
+            "pip install '.[train]'"
         ) from error
     return SummaryWriter(str(folder), purge_step=step + 1)
 

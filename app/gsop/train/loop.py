@@ -22,9 +22,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from gsop.errors import ConfigError
+from gsop.errors import ConfigError, SetupError
 from gsop.model.resnet import GSoPResNet
 from gsop.train import checkpoint
+from gsop.train.checkpoint import newest_step
 from gsop.train.data.dataset import DataSet, Sample
 from gsop.train.data.loader import Part, check_shares, loader
 from gsop.train.evaluate import Score
@@ -32,6 +33,7 @@ from gsop.train.fabric import largest_of_all, leave, make_fabric, union_of_all
 from gsop.train.log import Log
 from gsop.train.optimizer import set_learning_rate
 from gsop.train.plots import plot_run
+from gsop.train.preview import write_preview
 from gsop.train.recipe import Recipe
 from gsop.train.run import DataInfo, Result, Run
 from gsop.train.signals import noted_signals
@@ -118,6 +120,10 @@ def train(
         if (found := checkpoint.load(setup.run.checkpoints)) is not None:
             state.restore(found[1], fabric.device)
         with noted_signals() as asked, _open_log(setup, state.step, progress=progress) as log:
+            if passed_over := setup.data.source.get("passed over"):
+                log.say(f"of the folder: {passed_over}")
+            if state.step == setup.timetable.total_steps:  # stopped after the last one
+                _look(setup, state, log)
             _go_on(setup, state, log, asked)
             return _finish(setup, state, log)
 
@@ -127,9 +133,16 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
     fabric, recipe, timetable = setup.fabric, setup.recipe, setup.timetable
     loaded = _load(setup, state.step)
     clock = time.perf_counter()
-    while state.step < timetable.total_steps:
+    while not _is_over(setup, state):
         rate = set_learning_rate(state.optimizer, recipe, state.step, timetable.epoch_steps)
-        batch = _next_batch(loaded, recipe.accumulate, state.meter, asked)
+        try:
+            batch = _next_batch(loaded, recipe.accumulate, state.meter, asked)
+        except (RuntimeError, OSError, EOFError) as error:
+            if fabric.world_size == 1:  # several save together, and the others are still at work
+                state.save(fabric, setup.run.checkpoints, log.say)
+            raise _loaders_failed(error, setup) from error
+        if batch is not None and not state.step and fabric.is_global_zero:
+            _preview(setup, batch[0], log)
         if batch is None:
             state.save(fabric, setup.run.checkpoints, log.say)
             raise Stopped(asked[0], state.step)
@@ -146,25 +159,24 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
             update_average(state.average, state.model, decay=recipe.ema_decay, step=state.step)
         log.advance(state.step)
 
-        score = _look(setup, state) if timetable.validates(state.step) else None
+        looks = timetable.validates(state.step) or timetable.is_last(state.step)
+        score = _look(setup, state, log) if looks else None
         clock, since = time.perf_counter(), clock
         state.meter.seconds += clock - since
         if timetable.logs(state.step) or score is not None:
             _write_row(setup, state, log, gates, rate, score)
         stop = _signal_of_all(setup, state.step, asked)
-        if stop or timetable.saves(state.step):
+        if stop or timetable.saves(state.step) or _is_over(setup, state):
             check_everywhere(fabric, state.meter, state.step)  # or the others would wait for ever
             state.save(fabric, setup.run.checkpoints, log.say)
-        if stop and not timetable.is_last(state.step):
+        if stop and not _is_over(setup, state):
             raise Stopped(stop, state.step)
 
 
 def _finish(setup: _Setup, state: State, log: Log) -> Result:
-    """Look at the held-out images, and keep weights, result and pictures."""
-    began = time.perf_counter()
+    """Keep weights, result and pictures."""
     fabric, run, totals = setup.fabric, setup.run, state.totals
-    _look(setup, state)
-    totals.seconds += time.perf_counter() - began
+    keeps_best = setup.recipe.keep == "best"
     images = state.step * setup.recipe.batch_size
     result = Result(
         steps=state.step,
@@ -173,14 +185,18 @@ def _finish(setup: _Setup, state: State, log: Log) -> Result:
         images_per_second=images / totals.seconds,
         waiting=totals.waiting / totals.seconds,
         loss=totals.loss,
-        top1=totals.top1,
+        top1=totals.best_top1 if keeps_best else totals.top1,
+        held_out_loss=totals.best_loss if keeps_best else totals.held_out_loss,
+        best_step=totals.best_step,
+        best_loss=totals.best_loss,
+        ended_early=state.step < setup.timetable.total_steps,
         held_out=len(setup.held_out),
         broken=tuple(sorted(union_of_all(fabric, totals.broken))),
         processes=fabric.world_size,
         device=fabric.device.type,
     )
     if fabric.is_global_zero:
-        run.finish(state.kept.state_dict(), result)
+        run.finish(run.best_weights() if keeps_best else state.kept.state_dict(), result)
         try:
             plot_run(run.folder)
         except OSError as error:
@@ -236,20 +252,22 @@ def _open_log(setup: _Setup, step: int, *, progress: bool) -> Log:
 def _load(setup: _Setup, first_step: int) -> Iterator[Part]:
     """This process's parts of the steps that are left."""
     fabric, recipe = setup.fabric, setup.recipe
-    return iter(
-        loader(
-            setup.data,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            first_step=first_step,
-            steps=setup.timetable.total_steps,
-            accumulate=recipe.accumulate,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            workers=recipe.workers,
-            pin_memory=fabric.device.type == "cuda",
-        )
+    loaded = loader(
+        setup.data,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        first_step=first_step,
+        steps=setup.timetable.total_steps,
+        accumulate=recipe.accumulate,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        workers=recipe.workers,
+        pin_memory=fabric.device.type == "cuda",
     )
+    # A loader draws a number as it begins, which nothing uses: a run that goes on would draw it
+    # twice, and mix its images otherwise than one that was never stopped.
+    with torch.random.fork_rng(devices=[]):
+        return iter(loaded)
 
 
 # ── what surrounds a step ────────────────────────────────────────────────────────────────────────
@@ -273,11 +291,38 @@ def _next_batch(
     return batch
 
 
-def _look(setup: _Setup, state: State) -> Score:
-    """Score the network that would be kept on the held-out images."""
+def _loaders_failed(error: Exception, setup: _Setup) -> SetupError:
+    folder, reason = setup.run.folder, (str(error) or repr(error)).splitlines()[0]
+    return SetupError(
+        f"the processes that load images hand nothing over ({reason}): give them more shared "
+        "memory (of a container: --shm-size=2g) or memory, or load without them (--workers 0); "
+        f"`gsop train --resume {folder}` goes on after step {newest_step(setup.run.checkpoints)}"
+    )
+
+
+def _is_over(setup: _Setup, state: State) -> bool:
+    """Whether the last step is done, or the held-out loss has not fallen for too many looks."""
+    patience = setup.recipe.schedule.patience
+    tired = patience > 0 and state.totals.looks_since_best >= patience
+    return tired or state.step >= setup.timetable.total_steps
+
+
+def _look(setup: _Setup, state: State, log: Log) -> Score:
+    """Score the network that would be kept on the held-out images; the best is kept beside."""
     found = score_held_out(setup.fabric, state.kept, setup.recipe.input, setup.held_out)
-    state.totals.add_score(found)
+    if state.totals.add_score(found, state.step) and setup.fabric.is_global_zero:
+        try:
+            setup.run.keep_best(state.kept.state_dict())
+        except OSError as error:
+            log.say(f"the best weights so far were not written ({error}): make room")
     return found
+
+
+def _preview(setup: _Setup, part: Part, log: Log) -> None:
+    try:
+        write_preview(part, setup.data.labels, setup.run.folder / "preview.png")
+    except OSError as error:
+        log.say(f"the preview was not written ({error}): make room")
 
 
 def _write_row(

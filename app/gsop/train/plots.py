@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gsop.train.figure import new_figure
 from gsop.train.log import read_log
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _Columns = Mapping[str, Sequence[float | None]]
@@ -37,17 +40,36 @@ def plot_run(folder: Path) -> tuple[Path, Path]:
 def _curves(log: _Columns) -> "Figure":
     figure = new_figure("the curves are", 11, 3.4)
     loss, accuracy, rate = figure.subplots(1, 3)
-    loss.plot(*_points(log, "loss"), linewidth=1)
-    loss.set(title="training loss", xlabel="step")
-    accuracy.plot(*_points(log, "accuracy"), linewidth=1, label="training batches")
-    accuracy.plot(*_points(log, "held_out_top1"), marker="o", markersize=3, label="held out")
-    accuracy.set(title="accuracy", xlabel="step", ylim=(0, 1.02))
+    loss.plot(*_points(log, "loss", "epoch"), linewidth=1, label="training batches")
+    loss.plot(*_points(log, "held_out_loss", "epoch"), marker="o", markersize=3, label="held out")
+    loss.set(title="loss", xlabel="epoch")
+    loss.legend(loc="upper right")
+    accuracy.plot(*_points(log, "accuracy", "epoch"), linewidth=1, label="training batches")
+    held_out = _points(log, "held_out_top1", "epoch")
+    accuracy.plot(*held_out, marker="o", markersize=3, label="held out")
+    accuracy.set(title="accuracy", xlabel="epoch", ylim=(0, 1.02))
     accuracy.legend(loc="lower right")
-    rate.plot(*_points(log, "learning_rate"), linewidth=1)
-    rate.set(title="learning rate", xlabel="step")
+    rate.plot(*_points(log, "learning_rate", "epoch"), linewidth=1)
+    rate.set(title="learning rate", xlabel="epoch")
+    epochs, minutes = _points(log, "seconds", "epoch")
     for axes in (loss, accuracy, rate):
         axes.grid(alpha=0.3)
+        if len(epochs) > 1:
+            _add_minutes(axes, epochs, [seconds / 60 for seconds in minutes])
     return figure
+
+
+def _add_minutes(axes: "Axes", epochs: Sequence[float], minutes: Sequence[float]) -> None:
+    """A second axis above: how long the run had taken by then."""
+
+    def at(wanted: Any, known: Sequence[float], there: Sequence[float]) -> Any:
+        return np.interp(wanted, known, there)
+
+    above = axes.secondary_xaxis(
+        "top", functions=(lambda e: at(e, epochs, minutes), lambda m: at(m, minutes, epochs))
+    )
+    above.set_xlabel("minutes", fontsize="small")
+    above.tick_params(labelsize="small")
 
 
 def _gates(log: _Columns) -> "Figure":
@@ -68,11 +90,11 @@ def _gates(log: _Columns) -> "Figure":
     return figure
 
 
-def _points(log: _Columns, column: str) -> tuple[list[float], list[float]]:
-    """Steps and values, where the column has any."""
+def _points(log: _Columns, column: str, along: str = "step") -> tuple[list[float], list[float]]:
+    """Steps, or another column, and values, where the column has any."""
     pairs = [
         (step, value)
-        for step, value in zip(log.get("step", ()), log.get(column, ()), strict=True)
+        for step, value in zip(log.get(along, ()), log.get(column, ()), strict=True)
         if step is not None and value is not None
     ]
     return [step for step, _ in pairs], [value for _, value in pairs]

@@ -21,6 +21,25 @@ Role = Literal["backbone", "gates", "head"]
 """The parts of a network that may learn at rates of their own."""
 
 
+BackbonePart = Literal["stem", "layer1", "layer2", "layer3", "layer4"]
+"""The parts of a backbone, in their order."""
+
+
+class MixSpec(Values):
+    """Batches whose images are mixed in pairs, and their labels with them.
+
+    If both are above 0, each batch draws one of the two. Needs torchvision.
+
+    Attributes:
+        mixup: 0, or the parameter of the Beta distribution that says how much of two images is laid
+            over each other (arXiv 1710.09412).
+        cutmix: likewise, of how large a rectangle of one replaces the other's (arXiv 1905.04899).
+    """
+
+    mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
+
+
 class OptimizerSpec(Values):
     """What turns gradients into steps.
 
@@ -33,6 +52,10 @@ class OptimizerSpec(Values):
             the first ResNets; else matrices and kernels only.
         backbone_scale: the backbone's learning rate as a share of the others': below 1 where it
             comes trained.
+        stage_decay: the backbone's rate in each stage as a share of that in the next one: below 1
+            the early stages, which see what all images have in common, change least.
+        frozen: parts of the backbone that do not learn, of ``stem``, ``layer1`` to ``layer4``;
+            their running statistics stay too. Gates in them learn.
         clip: largest L2 norm of all gradients together; ``None`` for no bound.
     """
 
@@ -42,6 +65,8 @@ class OptimizerSpec(Values):
     weight_decay: float = Field(default=0.05, ge=0)
     decay_all: bool = False
     backbone_scale: float = Field(default=1.0, ge=0, le=1)
+    stage_decay: float = Field(default=1.0, gt=0, le=1)
+    frozen: tuple[BackbonePart, ...] = ()
     clip: float | None = Field(default=None, gt=0)
 
 
@@ -58,6 +83,7 @@ class Schedule(Values):
         gate_warmup: over which the gates' own rate rises besides: they open slowly, while the
             rest of the network follows.
         validate_every: between two looks at the held-out images; 0 for one at the end only.
+        patience: looks without a lower held-out loss after which the run ends early; 0 for never.
     """
 
     epochs: float | None = Field(default=None, gt=0)
@@ -68,6 +94,7 @@ class Schedule(Values):
     factor: float = Field(default=0.1, gt=0, le=1)
     gate_warmup: float = Field(default=0.0, ge=0)
     validate_every: float = Field(default=1.0, ge=0)
+    patience: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -78,6 +105,8 @@ class Schedule(Values):
             raise ValueError(f"a warmup of {self.warmup:g} leaves nothing of {length:g}")
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError("milestones must rise")
+        if self.patience and not self.validate_every:
+            raise ValueError("patience counts looks at the held-out images: set validate_every")
         return self
 
     def in_steps(self, time: float, steps_per_epoch: int) -> int:
@@ -120,6 +149,9 @@ class Recipe(Values):
         optimizer: what turns gradients into steps.
         schedule: how long, and at which learning rate.
         label_smoothing: of the cross-entropy.
+        mix: how the images of a batch are mixed; not at all if nothing is set.
+        keep: the weights that the run ends with: those after the ``last`` step, or the ``best``:
+            those with the least loss on held-out images, which are kept beside the last anyhow.
         ema_decay: of the exponential moving average of the weights, which is what is kept; 0 keeps
             the last weights themselves.
         precision: ``bfloat16`` computes mixed; ``auto`` is that on CUDA, and float32 on the CPU.
@@ -147,6 +179,8 @@ class Recipe(Values):
     optimizer: OptimizerSpec
     schedule: Schedule
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    mix: MixSpec = MixSpec()
+    keep: Literal["last", "best"] = "last"
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"

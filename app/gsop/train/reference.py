@@ -1,7 +1,6 @@
 """Makes a version's reference: what its gates look like on images that training never saw."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,34 +11,13 @@ from gsop.gates.reference import LEAST_IMAGES, MOST_IMAGES, Reference
 from gsop.images import InputSpec
 from gsop.model.resnet import GSoPResNet
 from gsop.train.data.dataset import Sample
+from gsop.train.data.some import Some
 from gsop.train.evaluate import outputs
 
 Answered = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """Answers ``(N, width)``, and the places of the images that could be read, ``(N,)``."""
 
 Answer = Callable[[Sequence[Sample]], Answered]
-
-
-class _Some(Sequence[Sample]):
-    """Every so many of some samples, each read when it is asked for."""
-
-    def __init__(self, samples: Sequence[Sample], every: int) -> None:
-        self._samples = samples
-        self._places = range(0, len(samples), every)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self._samples[place] for place in self._places[index]]
-        return self._samples[self._places[index]]
 
 
 def make_reference(
@@ -63,7 +41,7 @@ def make_reference(
     if not layout.gate_size:
         return None
     every = max(1, -(-len(held_out) // MOST_IMAGES))
-    values, places = answer(_Some(held_out, every))
+    values, places = answer(Some(held_out, range(0, len(held_out), every)))
     if len(values) < LEAST_IMAGES:
         return None
     number = {place * every: i for i, place in enumerate(places.tolist())}

@@ -8,7 +8,9 @@
     log.csv              a row every few steps: loss, accuracy, learning rate, gates
     tensorboard/         the same for TensorBoard
     curves.png gates.png the same as pictures, at the end
+    preview.png          the first step's images, as they were varied
     model.safetensors    the weights that the run ended with, averaged if the recipe says so
+    best.safetensors     those with the least loss on held-out images, of all looks at them
     result.json          what it came to: steps, seconds, images, held-out accuracy
 """
 
@@ -29,6 +31,7 @@ from gsop.train.data.dataset import DataSet
 from gsop.train.recipe import Recipe, validate
 
 _RECIPE, _DATA, _RESULT, _WEIGHTS = "recipe.json", "data.json", "result.json", "model.safetensors"
+_BEST = "best.safetensors"
 
 
 class DataInfo(BaseModel):
@@ -74,6 +77,10 @@ class Result(BaseModel):
         waiting: share of the seconds that the first process waited for images.
         loss: mean training loss of the last row of the log.
         top1: of the held-out images, 0 to 1.
+        held_out_loss: of the held-out images, mean cross-entropy.
+        best_step: after which it was least.
+        best_loss: that loss.
+        ended_early: whether the run ended before its last step, for want of a lower loss.
         held_out: images held out.
         broken: names of the images that could not be read, each once.
         processes: that trained side by side.
@@ -89,6 +96,10 @@ class Result(BaseModel):
     waiting: float
     loss: float
     top1: float
+    held_out_loss: float | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    ended_early: bool = False
     held_out: int
     broken: tuple[str, ...]
     processes: int
@@ -132,6 +143,28 @@ class Run:
             raise ConfigError(f"the run's folder cannot be written: {error}") from error
         return cls(folder)
 
+    def change(self, recipe: Recipe) -> None:
+        """Go by another recipe from now on. A run that had ended goes on if that is longer.
+
+        Raises:
+            ConfigError: if it is shorter, or the folder cannot be written.
+        """
+        before, now = (
+            one.schedule.epochs or one.schedule.steps or 0 for one in (self.recipe, recipe)
+        )
+        if now < before:
+            raise ConfigError(
+                f"the run in {self.folder} is to last {before:g}: it can become longer, and not "
+                f"as short as {now:g}"
+            )
+        try:
+            write_whole(self.folder / _RECIPE, _json(recipe.model_dump(mode="json")))
+            if now > before:
+                (self.folder / _RESULT).unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(f"the run's folder cannot be written: {error}") from error
+        self.recipe = recipe
+
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
@@ -171,6 +204,30 @@ class Run:
                 f"the weights cannot be written ({error}): make room, then go on with "
                 f"`gsop train --resume {self.folder}`, from the newest checkpoint, after step "
                 f"{newest_step(self.checkpoints)} of {result.steps}"
+            ) from error
+
+    def keep_best(self, weights: Mapping[str, Tensor]) -> None:
+        """Keep the best weights so far.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+        write_whole(self.folder / _BEST, safetensors.torch.save(tensors))
+
+    def best_weights(self) -> dict[str, Tensor]:
+        """What :meth:`keep_best` kept.
+
+        Raises:
+            SetupError: if it cannot be read.
+        """
+        file = self.folder / _BEST
+        try:
+            return safetensors.torch.load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise SetupError(
+                f"the best weights cannot be read from {file} ({error}): end the run with the last "
+                'ones, in its recipe.json by `"keep": "last"`'
             ) from error
 
     def load_model(self) -> GSoPResNet:

@@ -27,7 +27,7 @@ from gsop.errors import ConfigError
 from gsop.model.resnet import GSoPResNet
 from gsop.train import checkpoint
 from gsop.train.fabric import Network
-from gsop.train.optimizer import make_optimizer
+from gsop.train.optimizer import freeze, make_optimizer
 from gsop.train.recipe import Recipe
 from gsop.train.sync_norm import synchronise
 from gsop.train.watch import Meter, Totals, check_finite
@@ -144,6 +144,7 @@ def begin(fabric: Fabric, recipe: Recipe, initial: GSoPResNet | None) -> State:
     if recipe.sync_batch_norm and fabric.world_size > 1:
         synchronise(model, device)
     model.train().to(device)
+    freeze(model, recipe.optimizer.frozen)
     if recipe.channels_last is True or (recipe.channels_last == "auto" and device.type == "cuda"):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval() if recipe.ema_decay else None

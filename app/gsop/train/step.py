@@ -15,6 +15,7 @@ from gsop.model.resnet import GSoPOutput
 from gsop.train.data.loader import Part
 from gsop.train.evaluate import normalise
 from gsop.train.fabric import Network
+from gsop.train.mixing import mixed
 from gsop.train.recipe import Recipe
 from gsop.train.watch import Meter
 
@@ -46,8 +47,11 @@ def take_step(
         labels = part.labels.to(fabric.device, non_blocking=True)
         # The processes exchange their gradients once a step: with the last part.
         with fabric.no_backward_sync(network, enabled=number < len(batch)):
-            output: GSoPOutput = network(normalise(pixels, recipe.input))
-            loss = loss_of(output.logits, labels, recipe)
+            images, targets = mixed(
+                normalise(pixels, recipe.input), labels, recipe.mix, recipe.config.num_classes
+            )
+            output: GSoPOutput = network(images)
+            loss = loss_of(output.logits, targets, recipe)
             fabric.backward(loss / len(batch))
         meter.add(loss, output.logits, labels)
     if recipe.optimizer.clip is not None:
@@ -66,7 +70,7 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 
     Args:
         logits: (N, classes).
-        labels: (N,) int64.
+        labels: (N,) int64; or shares of the classes, (N, classes).
         recipe: says how far the labels are smoothed.
     """
     return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)

@@ -99,6 +99,11 @@ class Totals:
         waiting: seconds of them that this process waited for images.
         loss: of the last row of the log.
         top1: of the last look at the held-out images.
+        held_out_loss: likewise.
+        best_step: after which they were looked at with the least loss; 0 before the first look.
+        best_loss: that loss.
+        best_top1: of the same look.
+        looks_since_best: looks that found no better one since.
         broken: names of the images that this process could not read.
     """
 
@@ -106,6 +111,11 @@ class Totals:
     waiting: float = 0.0
     loss: float = math.nan
     top1: float = math.nan
+    held_out_loss: float = math.nan
+    best_step: int = 0
+    best_loss: float = math.inf
+    best_top1: float = math.nan
+    looks_since_best: int = 0
     broken: set[str] = field(default_factory=set)
 
     def add(self, seen: Seen) -> None:
@@ -114,10 +124,16 @@ class Totals:
         self.seconds += seen.seconds
         self.waiting += seen.waiting
 
-    def add_score(self, found: Score) -> None:
-        """Take in a look at the held-out images."""
-        self.top1 = found.top1
+    def add_score(self, found: Score, step: int) -> bool:
+        """Take in a look at the held-out images after ``step``; whether it is the best so far."""
+        self.top1, self.held_out_loss = found.top1, found.loss
         self.broken.update(found.broken)
+        if found.loss >= self.best_loss:
+            self.looks_since_best += 1
+            return False
+        self.best_step, self.best_loss, self.best_top1 = step, found.loss, found.top1
+        self.looks_since_best = 0
+        return True
 
 
 def check_finite(loss: float, step: int) -> None:
@@ -160,6 +176,7 @@ def columns(recipe: Recipe) -> tuple[str, ...]:
         "images_per_second",
         "waiting",
         "held_out_top1",
+        "held_out_loss",
         *(f"{gate.name}.{what}" for gate in gates for what in ("mean", "spread")),
     )
 
@@ -198,6 +215,7 @@ def make_row(
         "images_per_second": seen.images / seen.seconds,
         "waiting": seen.waiting / seen.seconds,
         "held_out_top1": None if held_out is None else held_out.top1,
+        "held_out_loss": None if held_out is None else held_out.loss,
     }
     for name, gate in gates.items():
         row[f"{name}.mean"] = float(gate.mean())
@@ -226,6 +244,7 @@ def score_held_out(
         SetupError: if none of them can be read.
     """
     correct = read = 0
+    loss = 0.0
     broken: list[str] = []
     stride = SCORED_AT_A_TIME * fabric.world_size
     first = SCORED_AT_A_TIME * fabric.global_rank
@@ -235,8 +254,14 @@ def score_held_out(
             found = score(model, spec, some, device=fabric.device)
             correct += found.correct
             read += found.samples
+            loss += found.loss_sum
             broken += found.broken
-    whole = Score(int(sum_of_all(fabric, correct)), int(sum_of_all(fabric, read)), tuple(broken))
+    whole = Score(
+        int(sum_of_all(fabric, correct)),
+        int(sum_of_all(fabric, read)),
+        tuple(broken),
+        sum_of_all(fabric, loss),
+    )
     if not whole.samples:
         raise SetupError("none of the held-out images can be read: mend the data")
     return whole

@@ -50,5 +50,6 @@ export const statistics = (version) => json(`attention${query(version)}`);
 export const record = (id) => json(`attention/${encodeURIComponent(id)}`);
 export const predict = (file, version) =>
   json(`predict${query({ ...version, attention: "true", top_k: "5" })}`, body(file));
+export const inspect = (file, version) => json(`inspect${query(version)}`, body(file));
 export const preprocess = async (file, version) =>
   (await ask(`preprocess${query(version)}`, body(file))).blob();

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { ofGate } from "./colours.js";
 import { draw, element, name, tableOf } from "./gates.js";
+import { showInspection } from "./inspect.js";
 import { watch } from "./live.js";
 
 const at = (id) => document.getElementById(id);
@@ -84,6 +85,7 @@ async function look(file) {
     Object.assign(page, { answer, beside: other ?? page.kept, input: bitmap });
     show(at("input"), input, "the image as the network sees it");
     at("keep").hidden = false;
+    offerInspection(true);
     await showAnswer();
   });
   await listNewest();
@@ -161,6 +163,23 @@ function drawGates() {
   draw(at("gates"), shown, (text) => (at("pointed").textContent = text));
 }
 
+// ── what it hangs on ──────────────────────────────────────────────────────────────────────────
+
+function offerInspection(is) {
+  at("inspect").disabled = !is;
+  at("inspection").replaceChildren();
+}
+
+async function inspectAnswer() {
+  const turn = page.turn;
+  at("inspect").disabled = true;
+  at("inspection").replaceChildren(element("p", { className: "faint", textContent: "Computing …" }));
+  const found = await guarded(() => api.inspect(page.file, page.answer.version));
+  if (turn !== page.turn) return;
+  offerInspection(true);
+  if (found) showInspection(at("inspection"), found);
+}
+
 // ── the newest ────────────────────────────────────────────────────────────────────────────────
 
 async function listNewest() {
@@ -186,6 +205,7 @@ async function recall(id) {
   const answer = told(await api.record(id));
   Object.assign(page, { answer, beside: page.kept, input: null });
   at("shown").hidden = at("input").hidden = true;
+  offerInspection(false); // the image itself is not kept
   await showAnswer();
   at("answer-heading").focus();
 }
@@ -225,6 +245,7 @@ function connect() {
     at("keep").textContent = page.kept ? LET_GO : KEEP;
     at("keep").setAttribute("aria-pressed", String(page.kept !== null));
   });
+  at("inspect").addEventListener("click", inspectAnswer);
   at("around-half").addEventListener("change", () => { scale(); drawGates(); });
   at("key-form").addEventListener("submit", (event) => {
     event.preventDefault();

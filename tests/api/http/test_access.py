@@ -1,7 +1,11 @@
 """API keys at the door: who is let in, who sees whose gates, and what stays unsaid."""
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import date
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +17,7 @@ from gsop.api.http.access import OPEN, sufficient
 from gsop.api.http.app import create_app
 from gsop.api.http.schemas import Problem
 from gsop.keys import make_key
-from tests.support import Server, random_pngs
+from tests.support import Server, eventually, random_pngs
 
 pytestmark = pytest.mark.slow
 
@@ -163,8 +167,15 @@ def test_metrics_and_changes_are_for_admin_alone() -> None:
     for path, operations in create_app().openapi()["paths"].items():
         for method in operations:
             changes = path.startswith("/models/") and method != "get"
-            for_admin = path in ("/metrics", "/status") or changes
+            for_admin = path in ("/metrics", "/status") or changes or _is_like_them(path)
             assert path in OPEN or (len(sufficient(path, method)) == 1) == for_admin, path
+    assert sufficient("/v2/models/stats/infer", "POST") == sufficient("/predict", "POST")
+    assert sufficient("/v2/else", "GET") == {"admin"}
+
+
+def _is_like_them(path: str) -> bool:
+    """Whether a call of the Open Inference Protocol tells counts, or changes what is loaded."""
+    return path.startswith("/v2/") and path.endswith(("/stats", "/load", "/unload"))
 
 
 def test_openapi_says_which_calls_need_a_key(server: Server) -> None:
@@ -192,3 +203,66 @@ def test_a_public_address_is_served_where_somebody_said_so(
     # 0.0.0.0 inside of the test's machine; nothing is sent beyond it.
     with Server(tiny_store, models="tiny", host="0.0.0.0", **settings) as server:  # noqa: S104
         assert server.http.get("/healthz").status_code == 200
+
+
+def test_keys_come_and_go_without_a_restart(tiny_store: Path, tmp_path: Path) -> None:
+    names = ("stays", "goes", "comes")
+    keys = {name: make_key(name, ["predict", "admin"]) for name in names}
+    entry = {name: str(entry) for name, (_, entry) in keys.items()}
+    _, over = make_key("over", ["predict"], date(2020, 1, 1))
+    file = tmp_path / "keys"
+    file.write_text("\n".join([entry["stays"], entry["goes"], str(over)]))
+    with Server(tiny_store, models="tiny", api_keys_file=file, rate_per_key=500) as server:
+        server.wait_ready()
+
+        def status(name: str) -> int:
+            headers = PNG | {"Authorization": f"Bearer {keys[name][0]}"}
+            return server.http.post("/predict", content=IMAGES[0], headers=headers).status_code
+
+        assert [status(name) for name in names] == [200, 200, 401]
+        new = tmp_path / "new"
+        new.write_text("\n".join([entry["comes"], entry["stays"]]))
+        ended, seen = threading.Event(), []
+
+        def load() -> None:
+            while not ended.is_set():
+                seen.append(status("stays"))
+
+        with ThreadPoolExecutor() as pool:
+            loading = pool.submit(load)
+            withdrawn = {"Authorization": f"Bearer {keys['goes'][0]}"}
+            new.replace(file)
+            eventually(
+                lambda: server.http.get("/models", headers=withdrawn).status_code == 401,
+                seconds=1.0,  # as SECURITY.md says
+            )
+            assert status("goes") == 401
+            assert status("comes") == 200
+            ended.set()
+            loading.result()
+        assert set(seen) == {200}
+        server.http.headers["Authorization"] = f"Bearer {keys['stays'][0]}"
+        promoted = server.http.post("/models/tiny/promote")
+        assert promoted.status_code >= 400
+        used = server.metric("gsop_key_last_used_timestamp_seconds", key="stays")
+        assert abs(time.time() - used) < 60
+        log = "".join(server.log)
+        assert "added ['comes'], withdrawn ['goes', 'over']" in log
+        (line,) = [line for line in server.log if "an operator's call" in line]
+        assert '"client":"stays"' in line.replace(" ", "")
+        assert "/models/{name}/promote" in line
+
+
+def test_a_key_is_held_to_its_rate(tiny_store: Path) -> None:
+    (busy, entry), (calm, other) = (make_key(name, ["predict"]) for name in ("busy", "calm"))
+    with Server(tiny_store, models="tiny", api_keys=f"{entry},{other}", rate_per_key=0.5) as server:
+        server.wait_ready()
+
+        def ask(key: str) -> httpx.Response:
+            return server.http.get("/models", headers={"Authorization": f"Bearer {key}"})
+
+        answers = [ask(busy) for _ in range(4)]
+        assert answers[0].status_code == 200
+        assert answers[-1].json()["code"] == "rate_limited"
+        assert int(answers[-1].headers["Retry-After"]) >= 1
+        assert ask(calm).status_code == 200

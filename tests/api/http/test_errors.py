@@ -57,17 +57,19 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
         413,
         "image_too_large",
     ),
-    "wrong content type": (
-        {"content": GOOD, "headers": {"Content-Type": "text/plain"}},
+    "a text": (
+        {"content": b"hello, I am text", "headers": {"Content-Type": "text/plain"}},
         415,
         "unsupported_media_type",
     ),
-    "curl's default type": (
-        {"content": GOOD, "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
-        415,
-        "unsupported_media_type",
+    "curl -d in place of --data-binary": (
+        {
+            "content": GOOD.replace(b"\r", b"").replace(b"\n", b""),
+            "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+        },
+        400,
+        "invalid_image",
     ),
-    "no content type": ({"content": GOOD}, 415, "unsupported_media_type"),
     "compressed body": (
         {"content": zlib.compress(GOOD), "headers": PNG | {"Content-Encoding": "deflate"}},
         415,
@@ -88,12 +90,12 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
         "invalid_request",
     ),
     "multipart that is none": (
-        {"content": GOOD, "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
+        {"content": b"hello", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
         400,
         "invalid_request",
     ),
     "multipart without boundary": (
-        {"content": GOOD, "headers": {"Content-Type": "multipart/form-data"}},
+        {"content": b"hello", "headers": {"Content-Type": "multipart/form-data"}},
         400,
         "invalid_request",
     ),
@@ -102,7 +104,8 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "too many images": ({"files": [("image", GOOD)] * 33}, 400, "invalid_request"),
     "broken base64": ({"json": {"image": "@@@not base64@@@"}}, 400, "invalid_request"),
     "empty base64": ({"json": {"image": ""}}, 400, "invalid_request"),
-    "JSON without image": ({"json": {"picture": "QUJD"}}, 400, "invalid_request"),
+    "JSON without image": ({"json": {"top_k": 3}}, 400, "invalid_request"),
+    "JSON with an unknown member": ({"json": {"picture": "QUJD"}}, 422, "invalid_parameter"),
     "JSON of a list": ({"json": ["QUJD"]}, 400, "invalid_request"),
     "broken JSON": (
         {"content": b'{"image": ', "headers": {"Content-Type": "application/json"}},

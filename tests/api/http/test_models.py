@@ -35,7 +35,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("store")
     publish_tiny(root, name="small", version="9", seed=1)
     publish_tiny(root, name="small", version="10", seed=2)
-    publish_tiny(root, name="large", seed=3, size=48, config=replace(TINY, num_classes=17))
+    large = replace(TINY, num_classes=17)
+    publish_tiny(root, name="large", seed=3, size=48, config=large, temperature=1.5)
     broken = publish_tiny(root, name="broken")
     (broken / "manifest.json").write_text("{")
     return root
@@ -64,6 +65,7 @@ def test_a_model_is_shown_whole(server: Server) -> None:
     assert version.labels == [f"class {i}" for i in range(17)]
     assert version.gates is not None
     assert [gate.stage for gate in version.gates] == ["layer1", "layer2", "layer3", "layer4"]
+    assert version.temperature == 1.5
 
 
 def test_each_model_answers_for_itself(server: Server) -> None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gsop.api.http.schemas import AttentionRecord, AttentionStatistics, Prediction, Results
+from tests.imagery import heic, heic_grid
 from tests.support import ROOT, Server
 
 pytestmark = pytest.mark.slow
@@ -52,6 +53,58 @@ def test_all_body_forms_give_the_same_probabilities(digits_server: Server) -> No
     assert sum(first.values()) == pytest.approx(1, abs=1e-5)
     for answer in answers[1:]:
         assert probabilities(answer) == pytest.approx(first, abs=1e-6)
+
+
+def test_what_phones_save_is_answered_in_the_cage(digits_server: Server) -> None:
+    """A caged decoder can open no file: all that HEIC and AVIF need has to be there before."""
+    avif = io.BytesIO()
+    Image.open(SEVEN).convert("RGB").save(avif, "AVIF", quality=95)
+    assert digits_server.predict(avif.getvalue())["predictions"][0]["label"] == "7"
+    for name in ("turned-1", "turned-6", "grey", "clear"):
+        assert len(digits_server.predict(heic(name))["predictions"]) == 5
+    assert digits_server.predict(heic_grid(12, 16))["predictions"]  # 0.8 megapixels in 192 tiles
+    assert digits_server.metric("gsop_decoders_lost_total") == 0
+
+
+def test_options_in_the_body_are_honoured(digits_server: Server) -> None:
+    image = base64.b64encode(SEVEN.read_bytes()).decode()
+    members = {"image": image, "top_k": 3, "attention": True, "model": "digits/1"}
+    answer = digits_server.http.post("/predict", json=members).json()
+    assert len(answer["predictions"]) == 3
+    assert answer["attention"]
+    assert answer["role"] == "requested"
+    fields = {"top_k": "2", "version": "1"}
+    answer = digits_server.http.post("/predict", data=fields, files={"image": SEVEN.read_bytes()})
+    assert len(answer.json()["predictions"]) == 2
+    several = {"images": [image, image], "top_k": 1}
+    results = digits_server.http.post("/predict", json=several).json()["results"]
+    assert [r["prediction"]["predictions"][0]["label"] for r in results] == ["7", "7"]
+
+
+@pytest.mark.parametrize(
+    ("query", "members", "status", "told"),
+    [
+        ("", {"topk": 3}, 422, "'topk' is no member that is read"),
+        ("", {"top_k": 0}, 422, "top_k: "),
+        ("?top_k=3", {"top_k": 4}, 422, "the query and the body differ"),
+        ("", {"model": "nobody"}, 404, "nobody is not loaded; loaded: digits/1"),
+        ("?model=digits/2", {}, 404, "digits/2 is not loaded; loaded: digits/1"),
+    ],
+)
+def test_options_are_judged_wherever_they_stand(
+    digits_server: Server, query: str, members: dict[str, object], status: int, told: str
+) -> None:
+    image = base64.b64encode(SEVEN.read_bytes()).decode()
+    answer = digits_server.http.post(f"/predict{query}", json={"image": image, **members})
+    assert answer.status_code == status
+    assert told in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("call", ["predict", "preprocess"])
+def test_a_model_may_be_named_with_its_version(digits_server: Server, call: str) -> None:
+    answer = digits_server.http.post(f"/{call}?model=digits/1", content=SEVEN.read_bytes())
+    assert answer.status_code == 200, answer.text
+    assert digits_server.http.get("/attention?model=digits/1").status_code == 200
 
 
 def test_answer_has_the_documented_shape(digits_server: Server) -> None:
@@ -157,3 +210,15 @@ def test_ids_are_long_and_never_repeat(digits_server: Server) -> None:
     ids = {digits_server.predict(SEVEN.read_bytes())["id"] for _ in range(20)}
     assert len(ids) == 20
     assert min(map(len, ids)) >= 20
+    instance = digits_server.http.get("/readyz").json()["instance"]
+    assert {id_.partition(".")[0] for id_ in ids} == {instance}
+
+
+def test_an_id_of_another_instance_says_so(digits_server: Server) -> None:
+    made = digits_server.predict(SEVEN.read_bytes())["id"]
+    http = digits_server.http
+    other = http.get(f"/attention/{'0' * 6}.{made.partition('.')[2]}")
+    assert (other.status_code, other.json()["code"]) == (404, "unknown_prediction")
+    assert "made by another instance (000000; this one is " in other.json()["detail"]
+    displaced = http.get(f"/attention/{made[:-1]}").json()["detail"]
+    assert "only the newest are (1024 a version" in displaced

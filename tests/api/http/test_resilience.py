@@ -98,6 +98,15 @@ def test_no_request_fails_when_the_engine_is_killed(server: Server) -> None:
     assert server.metric("gsop_resent_total") > 0
 
 
+def test_an_engine_that_is_stopped_without_work_is_replaced(tiny_store: Path) -> None:
+    with Server(tiny_store, models="tiny", hang_seconds=3) as server:
+        stopped = server.wait_ready().engine()
+        os.kill(stopped, signal.SIGSTOP)
+        assert server.predict(IMAGES[0])["predictions"]  # by its successor
+        assert server.engine() != stopped
+        assert any("stands still without a batch" in line for line in server.log)
+
+
 def zombies(server: Server) -> list[int]:
     """Descendants that have ended and that nobody has taken away."""
     return [pid for pid in server.descendants() if state_of(pid) == "Z"]
@@ -221,7 +230,7 @@ def test_a_client_that_leaves_frees_its_slot(server: Server) -> None:
     with engine_stopped(server):
         with socket.create_connection((host, int(port))) as connection:
             head = (
-                "POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+                "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
                 f"Content-Length: {len(IMAGES[0])}\r\n\r\n"
             )
             connection.sendall(head.encode() + IMAGES[0])
@@ -235,7 +244,7 @@ def test_a_client_that_leaves_frees_its_slot(server: Server) -> None:
 
 
 def test_a_killed_front_comes_back_with_all_its_slots(tiny_store: Path) -> None:
-    with Server(tiny_store, models="tiny", slots=8) as server:
+    with Server(tiny_store, models="tiny", slots=8, slots_per_client=8) as server:
         server.wait_ready()
         with engine_stopped(server):
             join = in_background(send_until_error(server))

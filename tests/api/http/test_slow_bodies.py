@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gsop.api.http.body_limits import MAX_SMALL_BYTES
 from tests.support import Server, eventually, random_pngs
 
 pytestmark = pytest.mark.slow
@@ -24,17 +25,19 @@ def server(tiny_store: Path) -> Iterator[Server]:
         models="tiny",
         body_seconds=BODY_SECONDS,
         max_body_bytes=100_000,
-        body_memory_bytes=250_000,
+        body_memory_bytes=500_000,
     ) as server:
         yield server.wait_ready()
 
 
-def begin(server: Server, announced: int, sent: bytes) -> socket.socket:
+def begin(
+    server: Server, announced: int, sent: bytes, call: str = "POST /predict"
+) -> socket.socket:
     """Send the head of a request and the beginning of its body."""
     address = urlsplit(server.url)
     connection = socket.create_connection((address.hostname, address.port or 80), timeout=30)
     head = (
-        "POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
+        f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {announced}\r\n\r\n"
     )
     connection.sendall(head.encode() + sent)
@@ -59,11 +62,39 @@ def test_a_body_too_large_is_not_read_to_its_end(server: Server) -> None:
 
 
 def test_bodies_in_memory_are_bounded_and_the_bound_frees_itself(server: Server) -> None:
-    # Each holds nearly 100 kB of the 250 kB: the third does not fit.
+    # Each holds nearly 100 kB; a client may hold half of the 500 kB, so its third does not fit.
     held = [begin(server, 100_000, b"x" * 90_000) for _ in range(3)]
     assert server.predict(GOOD)["predictions"]  # a small one still fits
     answers = sorted(answer_of(connection) for connection in held)
-    assert answers == [(408, "body_timeout"), (408, "body_timeout"), (429, "overloaded")]
+    assert answers == [(408, "body_timeout"), (408, "body_timeout"), (429, "client_overloaded")]
     # All given back: a large body fits again.
     large = GOOD + b"\0" * 90_000
     eventually(lambda: server.predict(large)["predictions"])
+
+
+SMALL = (
+    "PUT /models/tiny/traffic",
+    "POST /models/tiny/versions/1/load",
+    "POST /v2/repository/index",
+    "POST /v2/repository/models/tiny/load",
+)
+
+
+@pytest.mark.parametrize("call", SMALL)
+def test_bodies_that_hold_no_image_are_small_and_in_time_too(server: Server, call: str) -> None:
+    assert answer_of(begin(server, MAX_SMALL_BYTES + 1, b"{", call)) == (413, "body_too_large")
+    assert answer_of(begin(server, 1000, b"{", call)) == (408, "body_timeout")
+
+
+def test_every_call_that_takes_a_body_bounds_it(server: Server) -> None:
+    names = {"name": "tiny", "version": "1"}
+    paths = server.http.get("/openapi.json").json()["paths"]
+    calls = {
+        f"{method.upper()} {path.format_map(names)}"
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "requestBody" in operation
+    }
+    assert {"POST /predict", *SMALL[:2]} <= calls
+    for call in calls:
+        assert answer_of(begin(server, 10_000_000, b"{", call)) == (413, "body_too_large"), call

@@ -50,7 +50,7 @@ def test_with_a_certificate_only_https_is_spoken(
         address = urlsplit(server.url)
         where = (address.hostname or "", address.port or 0)
         with socket.create_connection(where, timeout=30) as plain:
-            plain.sendall(b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")
+            plain.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"HTTP" not in plain.recv(65536)
         assert server.http.get("/readyz").status_code == 200
 

@@ -2,6 +2,7 @@ import collections
 import hashlib
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,24 @@ def test_a_state_dict_is_read_alone_and_in_a_checkpoint(
     assert all(torch.equal(weights.state_dict[prefix + key], STATE[key]) for key in STATE)
     assert weights.facts == ({"epoch": 95, "arch": "resnet50", "best_prec1": 77.5} if whole else {})
     assert weights.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "passed_over"),
+    [
+        ({"state_dict": {"state_dict": STATE}}, set()),
+        ({"model": {"module": STATE}, "optimizer": {"lr": 1}, "epoch": 7}, {"optimizer"}),
+        ({"state_dict": {"x": torch.ones(1)}, "state_dict_ema": STATE}, {"state_dict"}),
+        ({"ema": {"module": STATE, "decay": 0.99}, "args": {}}, {"decay", "args"}),
+        ({**STATE, "optimizer": {"lr": 1}, "n_averaged": 3}, {"optimizer", "n_averaged"}),
+    ],
+)
+def test_a_state_dict_is_found_inside_of_another(
+    tmp_path: Path, content: dict[str, Any], passed_over: set[str]
+) -> None:
+    weights = read_weights(save(tmp_path / "last.ckpt", content))
+    assert weights.state_dict.keys() == STATE.keys()
+    assert set(weights.passed_over) == passed_over
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
@@ -149,3 +168,31 @@ def test_batch_counts_are_added_where_there_are_none() -> None:
         "bn1.num_batches_tracked": 0,
         "bn2.num_batches_tracked": 7,
     }
+
+
+def test_one_number_does_not_become_a_terabyte(tmp_path: Path) -> None:
+    path = save(tmp_path / "wide.pth", {"conv1.weight": torch.ones(1).expand(2**40)})
+    assert path.stat().st_size < 10_000
+    with pytest.raises(StoreError, match="no dense tensor"):
+        read_weights(path)
+    shared = torch.ones(2**18)
+    path = save(tmp_path / "shared.pth", {f"layer{i}.bias": shared for i in range(100)})
+    with pytest.raises(StoreError, match="many times what the file has"):
+        read_weights(path)
+
+
+def test_members_that_inflate_are_refused(tmp_path: Path) -> None:
+    stored, packed = save(tmp_path / "stored.pth", STATE), tmp_path / "packed.pth"
+    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(StoreError, match="compressed members"):
+        read_weights(packed)
+
+
+def test_nothing_of_a_file_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(STATE) | {"arch": "\x1b]0;owned\x07", "epoch": 10**30}
+    assert read_weights(save(tmp_path / "a.pth", checkpoint)).facts == {"best_prec1": 77.5}
+    with pytest.raises(StoreError) as caught:
+        read_weights(save(tmp_path / "b.pth", {"\x1b[2J": torch.ones(1)}))
+    assert "\x1b" not in str(caught.value)

@@ -38,6 +38,7 @@ def test_every_kind_of_the_authors_networks_is_imported(
     fusion = ["--fusion", attention] if attention == "fusion_max" else []
     done = gsop("import", save(config), "--name", "theirs", *fusion)
     assert (done.status, done.err) == (0, "")
+    assert "passed over, as no part of a network: optimizer\n" in done.out
 
     manifest, model = load(root / "theirs" / "1")
     assert manifest.config == model.config == config

@@ -13,13 +13,21 @@ CONFIG = replace(TINY, attention="fusion_avg")
 
 
 def test_all_of_the_manifest_is_shown(gsop: Gsop, root: Path) -> None:
-    folder = publish_tiny(root, config=CONFIG)
+    folder = publish_tiny(root, config=CONFIG, temperature=0.625)
     manifest = read_manifest(folder)
     out = gsop("show", "tiny").out
     for field, value in asdict(CONFIG).items():
         assert f"{field} " in out
         assert f"{value}" in out
-    for text in (str(folder), manifest.sha256, "32×32", "0.25, 0.25, 0.25", "made by", "tests"):
+    for text in (
+        str(folder),
+        manifest.sha256,
+        "32×32",
+        "0.25, 0.25, 0.25",
+        "made by",
+        "tests",
+        "0.625",
+    ):
         assert text in out
     assert "class 0, class 1, class 2, class 3, … class 9 (10)" in out
 

@@ -84,5 +84,5 @@ def test_without_scikit_learn_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ConfigError, match=r"pip install 'gsop\[train\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[train\]'"):
         Digits(size=32, how=STILL)

@@ -1,3 +1,4 @@
+import os
 import pickle
 import runpy
 import shutil
@@ -125,6 +126,82 @@ def test_a_tree_that_cannot_work_says_why(tmp_path: Path, files: list[str], mess
         file.write_bytes(b"")
     with pytest.raises(ConfigError, match=message):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("junk", [".ipynb_checkpoints", "__MACOSX", "deep/.hidden", "@eaDir"])
+def test_what_systems_leave_behind_is_passed_over_and_counted(root: Path, junk: str) -> None:
+    add(root, f"ant/{junk}/1.png", "ant/more/kept.png")
+    (root / "cat" / "._1.png").write_bytes(b"Mac OS X")
+    (root / "cat" / "notes.txt").write_text("no image")
+    (root / "__MACOSX" / "ant").mkdir(parents=True)
+    data = opened(root)
+    assert data.labels == ("ant", "cat")
+    assert len(data) + len(data.held_out()) == 21
+    assert set(data.passed_over.split(", ")) == {
+        "1 hidden or system folders",
+        "1 hidden files",
+        "1 .txt files",
+    }
+    assert data.source["passed over"] == data.passed_over
+
+
+def test_jfif_files_are_images(root: Path) -> None:
+    add(root, "ant/1.jpg")
+    (root / "ant" / "1.jpg").rename(root / "ant" / "saved.JFIF")
+    data = opened(root)
+    assert len(data) + len(data.held_out()) == 21
+    assert data.passed_over == ""
+
+
+def test_links_are_followed_and_lead_in_no_circle(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    add(elsewhere, "1.png", "2.png")
+    (root / "bee").symlink_to(elsewhere)
+    (root / "ant" / "more").symlink_to(elsewhere)
+    (root / "ant" / "round").symlink_to(root / "ant")
+    (root / "ant" / "gone.png").symlink_to(root / "nowhere.png")
+    data = opened(root)
+    assert data.labels == ("ant", "bee", "cat")
+    assert len(data) + len(data.held_out()) == 24
+    assert "1 folders that a link leads back to" in data.passed_over
+    assert "1 links that lead nowhere" in data.passed_over
+
+
+def test_names_that_are_no_utf8_are_named(root: Path) -> None:
+    (root / "ant" / os.fsdecode(b"caf\xe9.png")).write_bytes((root / "ant" / "1.png").read_bytes())
+    data = opened(root)
+    assert data.passed_over == "1 files whose names are no UTF-8"
+    assert data.fingerprint
+    (root / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(ConfigError, match=r"no UTF-8, 'caf\\udce9': rename it"):
+        opened(root)
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out"), [("Train", "Test"), ("TRAINING", "valid"), ("train", "Val")]
+)
+def test_a_split_is_known_by_its_names(tmp_path: Path, train: str, held_out: str) -> None:
+    names = [f"{part}/{label}/1.png" for part in (train, held_out) for label in "ab"]
+    add(tmp_path, *names, "test0/readme.png")
+    shutil.rmtree(tmp_path / "test0")
+    data = opened(tmp_path)
+    assert data.labels == ("a", "b")
+    assert (len(data), len(data.held_out())) == (2, 2)
+    assert data.passed_over == f"{train}/ is trained on, {held_out}/ held out"
+
+
+def test_of_val_and_test_the_first_is_held_out(tmp_path: Path) -> None:
+    add(tmp_path, *(f"{part}/{label}/1.png" for part in ("train", "test", "val") for label in "ab"))
+    data = opened(tmp_path)
+    assert data.passed_over == "train/ is trained on, val/ held out, test/ is not looked at"
+    assert all(sample.name.startswith("val/") for sample in data.held_out())
+
+
+def test_a_train_can_be_a_vehicle(root: Path) -> None:
+    add(root, "train/1.png", "train/2.png")
+    assert opened(root).labels == ("ant", "cat", "train")
 
 
 def test_no_folder_says_so(tmp_path: Path) -> None:

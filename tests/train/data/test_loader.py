@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -174,3 +175,18 @@ def test_what_cannot_be_shared_out_says_so() -> None:
         parts(world=4, accumulate=2)
     with pytest.raises(ConfigError, match="a batch of 12 is more than the 11 images"):
         parts(images=11)
+
+
+class Hanging(Numbers):
+    """Its images never come."""
+
+    def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
+        threading.Event().wait(600)
+        return super().training_image(index, seed)
+
+
+def test_who_hands_nothing_over_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsop.train.data.loader.STALL_SECONDS", 1)
+    loaded = iter(loader(Hanging(50), batch_size=12, seed=0, steps=2, workers=1))
+    with pytest.raises(RuntimeError, match="timed out after 1 seconds"):
+        next(loaded)

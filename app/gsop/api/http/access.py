@@ -8,11 +8,14 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gsop.api.http.problems import documented, problem_response
-from gsop.errors import Forbidden, Unauthorized
-from gsop.keys import ANYBODY, ApiKey, Caller, KeyScope, recognise
+from gsop.api.http.problems import document_refusals, problem_response
+from gsop.api.http.service import Service
+from gsop.errors import Forbidden, RateLimited, Unauthorized
+from gsop.keys import ANYBODY, Caller, KeyScope
 
-OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+OPEN = frozenset(
+    {"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
+)
 """Needs no key: the pages and documents, which hold nothing of anybody, and what probes ask."""
 
 OPEN_FOLDER = "/web/"
@@ -22,7 +25,9 @@ _SUFFICES = {
     "predict": frozenset({KeyScope.PREDICT}),
     "preprocess": frozenset({KeyScope.PREDICT}),
     "attention": frozenset({KeyScope.ATTENTION}),
+    "inspect": frozenset({KeyScope.ATTENTION}),
     "models": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
+    "descriptions": frozenset({KeyScope.PREDICT, KeyScope.ATTENTION}),
 }
 """By the first part of the path, the scopes of which one suffices beside ``admin``."""
 
@@ -35,13 +40,34 @@ def caller_of(scope: Scope) -> Caller:
     return caller
 
 
+def admit(service: Service, authorization: bytes, needed: frozenset[KeyScope]) -> Caller:
+    """The caller whose key came.
+
+    Args:
+        service: that has keys.
+        authorization: the header's value; empty if there was none.
+        needed: the scopes of which one suffices.
+
+    Raises:
+        Unauthorized: if no key came, or one that is not known.
+        Forbidden: if the key has none of the scopes.
+        RateLimited: if it has been used too often lately.
+    """
+    scheme, _, key = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
+    caller = service.callers.admit(key.strip())
+    if not caller.scopes & needed:
+        names = " or ".join(sorted(needed))
+        raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
+    return caller
+
+
 class Access:
     """Lets a request through if its key may do what it asks for."""
 
-    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._keys = keys
-        self._callers = [Caller(key.name, i + 1, key.scopes) for i, key in enumerate(keys)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -49,24 +75,23 @@ class Access:
             await self._app(scope, receive, send)
             return
         try:
-            scope[_CALLER] = self._admit(scope)
-        except (Unauthorized, Forbidden) as error:
+            scope[_CALLER] = _admit(scope)
+        except (Unauthorized, Forbidden, RateLimited) as error:
             await problem_response(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> Caller:
-        key = _bearer(scope["headers"])
-        if key is None:
-            raise Unauthorized("the call needs an API key; send it as Authorization: Bearer KEY")
-        number = recognise(self._keys, key)
-        if number is None:
-            raise Unauthorized("the API key is not known; ask the operator for another")
-        caller, needed = self._callers[number], sufficient(scope["path"], scope["method"])
-        if not caller.scopes & needed:
-            names = " or ".join(sorted(needed))
-            raise Forbidden(f"the call needs a key with the scope {names}; ask the operator")
-        return caller
+
+def _admit(scope: Scope) -> Caller:
+    service: Service = scope["app"].state.service
+    needed = sufficient(scope["path"], scope["method"])
+    return admit(service, _authorization(scope["headers"]), needed)
+
+
+def changes_something(path: str, method: str) -> bool:
+    """Whether a call is for operators alone, and changes what is served."""
+    is_operators = sufficient(path, method) == {KeyScope.ADMIN}
+    return is_operators and method.upper() not in ("GET", "HEAD", "OPTIONS")
 
 
 def is_open(path: str) -> bool:
@@ -77,6 +102,8 @@ def is_open(path: str) -> bool:
 def sufficient(path: str, method: str) -> frozenset[KeyScope]:
     """The scopes of which one suffices for a call that is not :data:`OPEN`."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if first == "v2":
+        first = _like(path)
     if first == "models" and path.endswith("/drift"):
         first = "attention"  # it tells of gates, so it needs what those need
     if first == "models" and method.upper() not in ("GET", "HEAD"):
@@ -84,12 +111,17 @@ def sufficient(path: str, method: str) -> frozenset[KeyScope]:
     return _SUFFICES.get(first, frozenset()) | {KeyScope.ADMIN}
 
 
-def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            return key.strip() if scheme.lower() == b"bearer" else None
-    return None
+def _like(path: str) -> str:
+    """The part of ours that a call of the Open Inference Protocol is like."""
+    if path.endswith("/infer"):
+        return "predict"
+    is_told = path in ("/v2", "/v2/repository/index") or path.startswith("/v2/models/")
+    return "descriptions" if is_told and not path.endswith("/stats") else ""
+
+
+def _authorization(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The first header of that name; empty if there is none."""
+    return next((value for name, value in headers if name == b"authorization"), b"")
 
 
 def document_access(text: dict[str, Any]) -> None:
@@ -102,16 +134,9 @@ def document_access(text: dict[str, Any]) -> None:
             "description": "An API key, where the operator has set some (`GSOP_API_KEYS`).",
         }
     }
-    refusals = {
-        str(status): {"description": entry["description"], "content": entry["content"]}
-        for status, entry in documented(Unauthorized, Forbidden).items()
-    }
-    for entry in refusals.values():
-        for content in entry["content"].values():
-            content["schema"] = {"$ref": "#/components/schemas/Problem"}
     for path, operations in text["paths"].items():
         if path not in OPEN:
             for method, operation in operations.items():
                 # The empty alternative: without keys in the settings, none is needed.
                 operation["security"] = [{"key": sorted(sufficient(path, method))}, {}]
-                operation["responses"] |= refusals
+                document_refusals(operation, Unauthorized, Forbidden, RateLimited)

@@ -20,6 +20,7 @@ from gsop.api.http import (
     attention,
     drift,
     health,
+    inspect,
     models,
     pages,
     predict_documentation,
@@ -29,12 +30,22 @@ from gsop.api.http import (
     versions,
 )
 from gsop.api.http.access import Access, document_access
+from gsop.api.http.browsers import Browsers, answered_hosts, document_browsers
+from gsop.api.http.certificate import expiry
+from gsop.api.http.doorway import Doorway
 from gsop.api.http.predict import Predict
 from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
+from gsop.api.oip import documentation, rest
+from gsop.api.oip.errors import ErrorMember
+from gsop.api.oip.grpc_beside import GrpcBeside
+from gsop.api.tracing import check as check_tracing
+from gsop.api.tracing import open_tracer
 from gsop.arena.block import Role
+from gsop.arena.exemplars import Exemplars
 from gsop.arena.service import ServiceMemory
+from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier
 from gsop.serving.decoders import Fork
 from gsop.serving.gates import GateQuestions
@@ -82,11 +93,15 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         settings = front.memory.settings
     else:
         settings = Settings.load().model_copy(update={"fronts": 1})
+    check_tracing()
+    certificate = settings.tls_certfile
+    expires = expiry(certificate) if certificate is not None else None  # now: see cage_front()
+    grpc = GrpcBeside(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if front is not None:
-            async with _serving(app, front):
+            async with _serving(app, front, expires, grpc):
                 yield
             return
         start = Start(settings)
@@ -100,7 +115,8 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
             arenas = Arenas(memory.role)
             arenas.take(os.dup(supervisor.present.arena.fd))
             supervisor.take_arena = lambda descriptor: arenas.take(os.dup(descriptor))
-            async with _serving(app, FrontProcess(memory, arenas, 1, supervisor.fork_decoder)):
+            process = FrontProcess(memory, arenas, 1, supervisor.fork_decoder)
+            async with _serving(app, process, expires, grpc):
                 yield
 
     app = FastAPI(
@@ -111,18 +127,19 @@ def create_app(front: FrontProcess | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # the doorway's work: these would name a host and a port
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     _add_middleware(app, settings)
     _add_routes(app)
-    _document(app)
+    _document(app, settings.root_path)
     return app
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The layers around the routes, from the innermost."""
     if settings.api_keys:
-        app.add_middleware(Access, keys=settings.api_keys)
+        app.add_middleware(Access)
     if settings.cors_origins:
         # Outside of the keys: a browser's preflight request cannot carry one.
         app.add_middleware(
@@ -130,9 +147,18 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST", "PUT"),
             allow_headers=("Authorization", "Content-Type", "If-Match", "X-Request-Id"),
-            expose_headers=("ETag", "X-Request-Id", "Server-Timing", "Retry-After"),
+            expose_headers=(
+                "ETag",
+                "X-Request-Id",
+                "Server-Timing",
+                "Retry-After",
+                "traceresponse",
+            ),
         )
+    app.add_middleware(Browsers, hosts=answered_hosts(settings), origins=settings.cors_origins)
+    app.add_middleware(Doorway, root_path=settings.root_path)
     app.add_middleware(Telemetry, log_requests=settings.log_requests)
+    app.add_middleware(ErrorMember)
     problems.add_handlers(app)
 
 
@@ -147,13 +173,16 @@ class PlainRoute(Route):
 
 def _add_routes(app: FastAPI) -> None:
     app.router.routes.insert(0, PlainRoute(PREDICT, Predict(), methods=["POST"]))
-    for module in (attention, models, versions, drift, health, status, preprocess, pages):
+    for path in rest.INFER:
+        app.router.routes.insert(1, PlainRoute(path, rest.Infer(), methods=["POST"]))
+    own = (attention, models, versions, drift, health, status, preprocess, inspect, pages)
+    for module in (*own, rest):
         app.include_router(module.router)
 
 
-def _document(app: FastAPI) -> None:
+def _document(app: FastAPI, root_path: str) -> None:
     """Have the OpenAPI text tell of all calls, and refuse one that would not be counted."""
-    documented = [predict_documentation.DOCUMENTATION, *app.routes]
+    documented = [predict_documentation.DOCUMENTATION, *app.routes, *documentation.ROUTES]
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -163,9 +192,11 @@ def _document(app: FastAPI) -> None:
                 summary=app.summary,
                 description=app.description,
                 license_info=app.license_info,
+                servers=[{"url": root_path}] if root_path else None,
                 routes=documented,
             )
             document_access(app.openapi_schema)
+            document_browsers(app.openapi_schema)
             if undeclared := app.openapi_schema["paths"].keys() - set(ROUTES):
                 raise RuntimeError(f"calls that routes.py does not declare: {undeclared}")
         return app.openapi_schema
@@ -174,14 +205,28 @@ def _document(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def _serving(app: FastAPI, front: FrontProcess) -> AsyncIterator[None]:
+async def _serving(
+    app: FastAPI, front: FrontProcess, certificate_expires: float | None, grpc: GrpcBeside
+) -> AsyncIterator[None]:
     async with Generations(
         front.memory, front.arenas, front.incarnation, front.fork
     ) as generations:
         classifier, gates = Classifier(generations), GateQuestions(generations)
-        app.state.service = Service(generations, classifier, gates)
-        generations.serve()
-        yield
+        tracer = open_tracer(generations.meter)
+        app.state.service = service = Service(
+            generations,
+            classifier,
+            gates,
+            Callers(front.memory),
+            Exemplars(front.memory),
+            certificate_expires,
+            tracer,
+        )
+        async with grpc.serving(service):
+            generations.serve()
+            yield
+        if tracer is not None:
+            tracer.close()
 
 
 class _readiness_off_at_sigterm:  # noqa: N801  # reads as a verb where it is used

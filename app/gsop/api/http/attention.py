@@ -5,9 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
-from gsop.api.http import rendering
 from gsop.api.http.access import caller_of
-from gsop.api.http.formats import RECORD_FORMATS, write_record
+from gsop.api.http.formats import (
+    RECORD_FORMATS,
+    STATISTICS_FORMATS,
+    write_record,
+    write_statistics,
+)
 from gsop.api.http.negotiation import choose
 from gsop.api.http.problems import documented
 from gsop.api.http.routes import ATTENTION, ATTENTION_OF
@@ -44,12 +48,20 @@ _FORMS: dict[str, Any] = {
     ATTENTION,
     summary="Live statistics of the gates",
     response_model=AttentionStatistics,
-    responses=documented(UnknownModel, InvalidParameter, NotReady),
+    responses={
+        200: {"content": _FORMS},
+        **documented(UnknownModel, InvalidParameter, NotAcceptable, NotReady),
+    },
 )
 async def attention(
-    request: Request, query: Annotated[AttentionQuery, Query()], service: ServiceDep
+    request: Request,
+    query: Annotated[AttentionQuery, Query()],
+    service: ServiceDep,
+    accept: Annotated[str, Header(max_length=MAX_ACCEPT)] = "*/*",
 ) -> Response:
     """Mean, deviation and extremes of every gate over all predictions, and the newest of them.
+
+    JSON, a picture of the means (`Accept: image/png`), or numpy's npz.
 
     With `class`, over the predictions whose first class it was. The statistics live in the engine
     and begin anew with it (`since`).
@@ -61,8 +73,9 @@ async def attention(
         caller.require(KeyScope.ADMIN, "class")
     model = find_loaded(service.generations, query.model, query.version)
     check_stage(model, query.stage)
+    media_type = choose(accept, tuple(STATISTICS_FORMATS))
     seen = await service.gates.statistics(model, _class_id(model, query.class_), caller.sees)
-    return rendering.json_response(rendering.statistics(model, seen, query.stage))
+    return await write_statistics(media_type, model, seen, query.stage)
 
 
 @router.get(
@@ -108,6 +121,7 @@ def _class_id(model: LoadedModel, text: str | None) -> int | None:
     if class_id is None:
         raise InvalidParameter(
             f"class: {text!r} is neither a label nor a class id of "
-            f"{model.manifest.name}/{model.manifest.version}; GET /models lists the labels"
+            f"{model.manifest.name}/{model.manifest.version}; "
+            f"GET /models/{model.manifest.name} lists the labels"
         )
     return class_id

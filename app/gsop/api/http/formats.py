@@ -1,4 +1,4 @@
-"""The forms in which one earlier prediction is shown: a table, media type to writer.
+"""The forms of one earlier prediction and of the gates' statistics: media types to writers.
 
 A new form is a row. The first is what is given where ``Accept`` likes several alike.
 """
@@ -16,6 +16,7 @@ from gsop.api.http import rendering
 from gsop.gates.memory import Record
 from gsop.gates.picture import draw_gates
 from gsop.serving.engines import LoadedModel
+from gsop.serving.gates import Statistics
 
 _DRAWING = CapacityLimiter(1)
 """One slow form at a time: a picture takes tens of milliseconds, in which predictions must go
@@ -73,6 +74,69 @@ RECORD_FORMATS: Mapping[str, Format] = {
         _arrays, headers={"Content-Disposition": 'attachment; filename="gates.npz"'}
     ),
 }
+
+
+def _statistics_json(model: LoadedModel, seen: Statistics, stage: str | None) -> bytes:
+    return rendering.to_json(rendering.statistics(model, seen, stage))
+
+
+def _statistics_picture(model: LoadedModel, seen: Statistics, stage: str | None) -> bytes:
+    """The gates' means as a PNG; all closed where nothing was seen."""
+    manifest, samples = model.manifest, seen.gates.samples
+    layout = manifest.answer
+    means = seen.gates.mean if samples else np.zeros(layout.gate_size)
+    gates = [
+        (spec, part.astype(np.float32))
+        for spec, part in layout.split_gates(means)
+        if stage in (None, spec.stage)
+    ]
+    title = f"{manifest.name}/{manifest.version}: mean of {samples} predictions"
+    return draw_gates(gates, title=title)
+
+
+def _statistics_arrays(model: LoadedModel, seen: Statistics, stage: str | None) -> bytes:
+    """npz: ``samples``, and each gate's four vectors under its name and theirs."""
+    layout = model.manifest.answer
+    arrays = {
+        f"{spec.name}.{name}": part
+        for name, vector in rendering.vectors(seen.gates).items()
+        for spec, part in layout.split_gates(vector)
+        if stage in (None, spec.stage)
+    }
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, samples=np.array(seen.gates.samples), **arrays)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class StatisticsFormat:
+    """One form of the statistics; the members are those of :class:`Format`."""
+
+    write: Callable[[LoadedModel, Statistics, str | None], bytes]
+    is_slow: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+STATISTICS_FORMATS: Mapping[str, StatisticsFormat] = {
+    "application/json": StatisticsFormat(_statistics_json),
+    "image/png": StatisticsFormat(_statistics_picture, is_slow=True),
+    "application/x-npz": StatisticsFormat(
+        _statistics_arrays,
+        headers={"Content-Disposition": 'attachment; filename="statistics.npz"'},
+    ),
+}
+
+
+async def write_statistics(
+    media_type: str, model: LoadedModel, seen: Statistics, stage: str | None
+) -> Response:
+    """The gates' statistics in one of :data:`STATISTICS_FORMATS`."""
+    form = STATISTICS_FORMATS[media_type]
+    if form.is_slow:
+        body = await draw(form.write, model, seen, stage)
+    else:
+        body = form.write(model, seen, stage)
+    return Response(body, media_type=media_type, headers=dict(form.headers))
 
 
 async def write_record(

@@ -24,13 +24,16 @@ from gsop.processes.nursery import Birth, Line, Report
 from gsop.processes.scheduling import let_work_gather
 from gsop.serving.generation import Arenas
 from gsop.serving.supervisor import ARENA, LINE
-from gsop.settings import Settings
+from gsop.settings import Settings, collector
 
 log = logging.getLogger("gsop.front")
 
 OTHER_DESCRIPTORS = 128
 """Files that a front has open beside its connections: engines, decoders (three each, and as many of
 the generation before while there are two), models' manifests."""
+
+NAMES_PORT = 53
+"""Of name servers, which a front asks where the collector of traces is."""
 
 KEEP_ALIVE_SECONDS = 65
 """Longer than load balancers keep idle connections (60 s): it is they who must close first."""
@@ -53,6 +56,7 @@ def main(
     memory = ServiceMemory.attach(service_fd, Role("front", front))
     settings = memory.settings
     configure(f"front {front}", level=settings.log_level, form=settings.log_format, private=True)
+    traces = collector()
     decoders, arenas = DecoderLine(socket.socket(fileno=line_fd)), Arenas(memory.role)
     arenas.take(arena_fd)
 
@@ -73,6 +77,8 @@ def main(
             log_level=logging.WARNING,
             access_log=False,
             server_header=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
             ssl_certfile=settings.tls_certfile,
             ssl_keyfile=settings.tls_keyfile,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -81,7 +87,11 @@ def main(
         config.load()
     except OSError as error:
         raise SetupError(f"front {front} cannot be set up: {error}") from error
-    cage_front(_readable(settings), settings.cage)  # before there are threads, for they inherit it
+    connects = () if traces is None else (traces.port, NAMES_PORT)
+    listens = () if settings.grpc_port is None else (settings.grpc_port,)
+    cage_front(
+        _readable(settings), settings.cage, connects=connects, listens=listens
+    )  # before there are threads, for they inherit it
     leave_with_supervisor(socket.socket(fileno=lifeline_fd), receive)
     let_work_gather()
     gc.freeze()  # what the imports made lives as long as the process: collections pass it over
@@ -125,6 +135,8 @@ class _Server(uvicorn.Server):
 
 def _readable(settings: Settings) -> Iterator[Path]:
     """What a front reads while it serves: the store's manifests, also where links lead to them."""
+    if (traces := collector()) is not None:
+        yield from traces.certificates
     yield settings.model_store
     for depth in ("*", "*/*", "*/*/*"):
         yield from (file for file in settings.model_store.glob(depth) if file.is_symlink())

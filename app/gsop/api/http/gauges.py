@@ -1,12 +1,16 @@
 """What is told of the present state: slots, engines, versions, how far the service has come."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+import gsop
 from gsop.arena.board import EngineStatus
 from gsop.arena.states import EngineState, Phase
+from gsop.serving.callers import last_used
 from gsop.serving.generation import Generations
+from gsop.serving.judge import Reason
 
 
 def gauge(
@@ -19,36 +23,90 @@ def gauge(
     return metric
 
 
-def gauges(generations: Generations) -> Iterator[Metric]:
-    """All of them."""
+def counter(
+    name: str, text: str, labels: Sequence[str], rows: Iterable[tuple[Sequence[str], float]]
+) -> Metric:
+    """A metric that never goes back; ``_total`` is added to its name."""
+    metric = CounterMetricFamily(name, text, labels=labels)
+    for values, number in rows:
+        metric.add_metric(values, number)
+    return metric
+
+
+def gauges(generations: Generations, certificate_expires: float | None) -> Iterator[Metric]:
+    """All of them.
+
+    Args:
+        generations: the service's.
+        certificate_expires: Unix seconds; ``None`` if it speaks no TLS.
+    """
+    yield gauge(
+        "gsop_build_info", "1 for the release that serves.", ["version"], [([gsop.__version__], 1)]
+    )
+    yield from _of_service(generations)
+    yield gauge(
+        "gsop_key_last_used_timestamp_seconds",
+        "When a request came with the API key last; absent if none did since the start.",
+        ["key"],
+        [([name], seconds) for name, seconds in last_used(generations.memory)],
+    )
+    yield gauge(
+        "gsop_certificate_expiry_timestamp_seconds",
+        "When the first of the certificates in GSOP_TLS_CERTFILE expires, as it was read at start; "
+        "absent without TLS.",
+        [],
+        [([], certificate_expires)] if certificate_expires is not None else [],
+    )
+    yield from _of_engines(
+        [(str(i), engine) for i, engine in enumerate(generations.present.engines.board.engines())]
+    )
+    yield from _of_versions(generations)
+    yield from _of_comparisons(generations)
+    yield from _of_drift(generations)
+
+
+def _of_service(generations: Generations) -> Iterator[Metric]:
     board = generations.present.engines.board
     total, used = generations.memory.settings.slots, board.slots_used
     phase = generations.board.phase
+    is_ready = any(engine.state == EngineState.READY for engine in board.engines())
     yield gauge(
         "gsop_slots",
         "Slots, by whether an image is in them.",
         ["state"],
         [(["used"], used), (["free"], total - used)],
     )
-    yield from _of_engines([(str(i), engine) for i, engine in enumerate(board.engines())])
+    yield gauge(
+        "gsop_ready",
+        "1 if /readyz says that requests may come.",
+        [],
+        [([], float(phase == Phase.SERVING and is_ready))],
+    )
     yield gauge(
         "gsop_phase",
         "1 for how far the service has come towards its end.",
         ["phase"],
         [([each.name.lower()], float(phase == each)) for each in Phase],
     )
+    yield counter(
+        "gsop_front_restarts",
+        "How often the front's process was replaced.",
+        ["front"],
+        [
+            ([str(front)], max(0, generations.board.serving_incarnation(front) - 1))
+            for front in range(generations.memory.settings.front_count)
+        ],
+    )
+
+
+def _of_versions(generations: Generations) -> Iterator[Metric]:
+    status, models = generations.status, generations.routing.models
     yield gauge(
         "gsop_model_info",
         "The models that are loaded.",
         ["name", "version"],
         [([m.manifest.name, m.manifest.version], 1.0) for m in generations.present.engines.models],
     )
-
-    yield from _of_versions(generations)
-
-
-def _of_versions(generations: Generations) -> Iterator[Metric]:
-    status, models = generations.status, generations.routing.models
     yield gauge(
         "gsop_model_state",
         "1 for where each version is on its way.",
@@ -84,17 +142,17 @@ def _of_versions(generations: Generations) -> Iterator[Metric]:
         [],
         [([], status.memory_bytes)],
     )
-    yield from _of_comparisons(generations)
-    yield from _of_drift(generations)
-    rollbacks = CounterMetricFamily(
+    yield counter(
         "gsop_rollbacks",
         "Canaries whose share the service took back by itself.",
-        labels=["model", "reason"],
+        ["model", "reason"],
+        # Also those that have not happened: what begins with 1 has, to Prometheus, not risen.
+        [
+            ([name, reason], status.rollbacks.get(name, {}).get(reason, 0))
+            for name in models
+            for reason in get_args(Reason)
+        ],
     )
-    for name, reasons in status.rollbacks.items():
-        for reason, count in reasons.items():
-            rollbacks.add_metric([name, reason], count)
-    yield rollbacks
 
 
 def _of_comparisons(generations: Generations) -> Iterator[Metric]:
@@ -112,9 +170,17 @@ def _of_comparisons(generations: Generations) -> Iterator[Metric]:
         [(names, float(report.pairs)) for names, report in found],
     )
     for metric, text, member in (
-        ("gsop_comparison_agreement_ratio", "Share of them with the same class.", "agreement"),
-        ("gsop_comparison_probability_change", "Mean change of p.", "probability_change"),
-        ("gsop_comparison_gate_distance", "Mean distance of their gates.", "gate_distance"),
+        (
+            "gsop_comparison_agreement_ratio",
+            "Share of those pairs with the same class.",
+            "agreement",
+        ),
+        (
+            "gsop_comparison_probability_change",
+            "Mean change of the stable class in them.",
+            "probability_change",
+        ),
+        ("gsop_comparison_gate_distance", "Mean distance of the gates in them.", "gate_distance"),
     ):
         rows = [(names, getattr(report, member)) for names, report in found]
         yield gauge(metric, text, labels, [(names, e.value) for names, e in rows if e is not None])
@@ -186,12 +252,12 @@ def _of_engines(engines: Sequence[tuple[str, EngineStatus]]) -> Iterator[Metric]
             for part, seconds in (("fixed", engine.fixed_seconds), ("image", engine.image_seconds))
         ],
     )
-    restarts = CounterMetricFamily(
-        "gsop_engine_restarts", "How often the engine's process was replaced.", labels=["engine"]
+    yield counter(
+        "gsop_engine_restarts",
+        "How often the engine's process was replaced.",
+        ["engine"],
+        [([i], float(engine.restarts)) for i, engine in engines],
     )
-    for i, engine in engines:
-        restarts.add_metric([i], float(engine.restarts))
-    yield restarts
     yield gauge(
         "gsop_engine_info",
         "What each engine runs on.",

@@ -2,8 +2,7 @@
 
 import time
 
-from fastapi import APIRouter
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gsop.api.http.metrics import exposition
@@ -13,6 +12,7 @@ from gsop.api.http.schemas import EngineHealth, Health
 from gsop.api.http.service import Service, ServiceDep
 from gsop.arena.states import EngineState, Phase
 from gsop.errors import Draining, NotReady
+from gsop.serving.decoders import CALL_SECONDS
 
 router = APIRouter(tags=["operations"])
 
@@ -24,14 +24,14 @@ SILENCE_SECONDS = 10.0
 async def healthz(service: ServiceDep) -> Response | Health:
     """Whether the service can still help itself; start it again if not.
 
-    It fails when the supervisor is gone, when no engine can be started, or when an engine's loop
-    stands still although no batch explains it.
+    It fails when the supervisor is gone, when no engine can be started, when an engine's loop
+    stands still although no batch explains it, or when no decoder says anything.
     """
     fault = _fault(service)
     if fault is not None:
         engines = [engine.model_dump() for engine in _engines(service)]
         return problem_response(NotReady(fault), engines=engines)
-    return Health(status="alive", engines=_engines(service))
+    return Health(status="alive", instance=service.settings.replica_mark, engines=_engines(service))
 
 
 @router.get(
@@ -39,13 +39,9 @@ async def healthz(service: ServiceDep) -> Response | Health:
 )
 async def readyz(service: ServiceDep) -> Response | Health:
     """Whether to send requests: a model is loaded and warm, an engine answers, nobody drains."""
-    engines = _engines(service)
-    if service.generations.board.phase != Phase.SERVING:
-        error: NotReady | Draining = Draining("the service is shutting down")
-    elif all(engine.state != "ready" for engine in engines):
-        error = NotReady("no engine is ready: " + ", ".join(e.state for e in engines))
-    else:
-        return Health(status="ready", engines=engines)
+    engines, error = _engines(service), unreadiness(service)
+    if error is None:
+        return Health(status="ready", instance=service.settings.replica_mark, engines=engines)
     return problem_response(error, engines=[engine.model_dump() for engine in engines])
 
 
@@ -53,11 +49,35 @@ async def readyz(service: ServiceDep) -> Response | Health:
     METRICS,
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}},
+    responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
 )
-async def metrics(service: ServiceDep) -> Response:
-    """Requests, stage durations, batch sizes, slots and engines, of all processes together."""
-    return Response(exposition(service.generations), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request, service: ServiceDep) -> Response:
+    """Requests, their times, batches, slots, engines and versions, of all processes together.
+
+    Prometheus' text, or OpenMetrics for whoever accepts that. docs/operations.md says what each
+    one means.
+    """
+    text, media_type = exposition(
+        service.generations,
+        request.headers.get("accept", ""),
+        certificate_expires=service.certificate_expires,
+    )
+    return Response(text, media_type=media_type, headers={"Vary": "Accept"})
+
+
+def is_alive(service: Service) -> bool:
+    """Whether the service can still help itself."""
+    return _fault(service) is None
+
+
+def unreadiness(service: Service) -> NotReady | Draining | None:
+    """Why no requests should be sent; ``None`` if they should."""
+    states = [engine.state for engine in service.engines.board.engines()]
+    if service.generations.board.phase != Phase.SERVING:
+        return Draining("the service is shutting down")
+    if EngineState.READY not in states:
+        return NotReady("no engine is ready: " + ", ".join(s.name.lower() for s in states))
+    return None
 
 
 def _engines(service: Service) -> list[EngineHealth]:
@@ -78,6 +98,9 @@ def _fault(service: Service) -> str | None:
     board, now = service.engines.board, time.monotonic_ns()
     if _seconds(now, service.generations.board.supervisor_beat) > SILENCE_SECONDS:
         return "the supervisor is dead"
+    patience = CALL_SECONDS + service.settings.decode_seconds + SILENCE_SECONDS
+    if service.generations.present.decoders.silence > patience:
+        return "no decoder answers"
     engines = board.engines()
     if all(engine.state == EngineState.FAILED for engine in engines):
         return "no engine can be started; the log says why"

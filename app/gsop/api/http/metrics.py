@@ -4,28 +4,48 @@ Any front answers for the whole service.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from gsop.api.http.gauges import gauges
 from gsop.arena.counters import totals
+from gsop.arena.exemplars import Example, examples
 from gsop.arena.families import PLACE, Family, Ledger
 from gsop.serving.generation import Generations
 
 
-def exposition(generations: Generations) -> bytes:
-    """The text of ``GET /metrics``."""
+class Exposition(NamedTuple):
+    """The answer of ``GET /metrics``."""
+
+    text: bytes
+    media_type: str
+
+
+def exposition(
+    generations: Generations, accept: str, *, certificate_expires: float | None = None
+) -> Exposition:
+    """What ``GET /metrics`` answers.
+
+    Args:
+        generations: the service's.
+        accept: the request's ``Accept``: OpenMetrics if it asks for that, else Prometheus' text.
+        certificate_expires: Unix seconds; ``None`` if the service speaks no TLS.
+    """
     registry = CollectorRegistry()
-    registry.register(_Collector(generations))
-    return generate_latest(registry)
+    registry.register(_Collector(generations, certificate_expires))
+    encode, media_type = choose_encoder(accept)
+    return Exposition(encode(registry), media_type)
 
 
 Places = Mapping[str, tuple[str, str]]
@@ -33,8 +53,9 @@ Places = Mapping[str, tuple[str, str]]
 
 
 class _Collector(Collector):
-    def __init__(self, generations: Generations) -> None:
+    def __init__(self, generations: Generations, certificate_expires: float | None) -> None:
         self._generations = generations
+        self._certificate_expires = certificate_expires
 
     def collect(self) -> Iterable[Metric]:
         memory = self._generations.memory
@@ -45,9 +66,12 @@ class _Collector(Collector):
             if version.place is not None
         }
         for family in ledger.families:
-            write = _histogram if family.buckets else _counter
-            yield write(family, ledger, summed, places)
-        yield from gauges(self._generations)
+            if not family.buckets:
+                yield _counter(family, ledger, summed, places)
+            else:
+                kept = examples(memory) if family is ledger.request_seconds else {}
+                yield _histogram(family, ledger, summed, places, kept)
+        yield from gauges(self._generations, self._certificate_expires)
 
 
 def _counter(
@@ -55,29 +79,48 @@ def _counter(
 ) -> Metric:
     metric = CounterMetricFamily(family.name, family.help, labels=_label_names(family))
     for labels, start in ledger.rows(family):
-        # Of the many routes times statuses only those that occurred are worth a line.
         told = _labels(family, labels, places)
-        if told is not None and (len(family.labels) < 2 or summed[start]):
+        if told is not None and (_is_small(family) or summed[start]):
             metric.add_metric(told, float(summed[start]))
     return metric
 
 
 def _histogram(
-    family: Family, ledger: Ledger, summed: npt.NDArray[np.float64], places: Places
+    family: Family,
+    ledger: Ledger,
+    summed: npt.NDArray[np.float64],
+    places: Places,
+    kept: Mapping[tuple[str, int], Example],
 ) -> Metric:
     metric = HistogramMetricFamily(family.name, family.help, labels=_label_names(family))
     bounds = [*(str(float(b)) for b in family.buckets), "+Inf"]
     for labels, start in ledger.rows(family):
         counts = np.cumsum(summed[start : start + len(bounds)])
         told = _labels(family, labels, places)
-        if told is None or (len(family.labels) > 1 and not counts[-1]):
+        if told is None or (not _is_small(family) and not counts[-1]):
             continue
-        metric.add_metric(
-            told,
-            [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)],
-            float(summed[start + len(bounds)]),
-        )
+        buckets = [
+            _bucket(bound, float(count), kept.get((labels[0], number)) if kept else None)
+            for number, (bound, count) in enumerate(zip(bounds, counts, strict=True))
+        ]
+        metric.add_metric(told, buckets, float(summed[start + len(bounds)]))
     return metric
+
+
+def _bucket(
+    bound: str, count: float, example: Example | None
+) -> tuple[str, float] | tuple[str, float, Exemplar]:
+    if example is None:
+        return bound, count
+    return bound, count, Exemplar({"trace_id": example.trace}, example.seconds, example.time)
+
+
+def _is_small(family: Family) -> bool:
+    """Whether all its rows are told, also those of what never occurred.
+
+    Not so of routes, times statuses above all, nor of roles.
+    """
+    return len(family.labels) < 2 and all(name != "route" for name, _ in family.labels)
 
 
 def _label_names(family: Family) -> list[str]:

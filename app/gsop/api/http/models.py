@@ -34,7 +34,7 @@ router = APIRouter(tags=["models"])
 @router.get(MODELS, summary="The store's versions")
 def models(service: ServiceDep) -> ModelList:
     """Every version in the store, whether it is loaded, and how well it was measured."""
-    return ModelList(models=[_summary(service, version) for version in _versions(service)])
+    return ModelList(models=[_summary(service, version) for version in stored_versions(service)])
 
 
 @router.get(
@@ -49,7 +49,7 @@ def model(
 
     The `ETag` is that of the traffic, for the calls that change it.
     """
-    stored = _versions(service)
+    stored = stored_versions(service)
     versions = [_version(service, version) for version in stored if version.name == name]
     if not versions:
         raise UnknownModel(f"the store has no model {name!r}; GET /models lists what it has")
@@ -78,7 +78,7 @@ def _canary_percent(comparisons: Iterable[ComparisonReport]) -> float | None:
     return None
 
 
-def _versions(service: Service) -> list[StoredVersion]:
+def stored_versions(service: Service) -> list[StoredVersion]:
     """What the store holds, and what is loaded: a store may vanish while its models are served."""
     root = service.settings.model_store
     try:
@@ -86,12 +86,13 @@ def _versions(service: Service) -> list[StoredVersion]:
     except StoreError as error:
         log.warning("the models that are loaded are served on, but: %s", error)
         stored = []
-    present = {(version.name, version.version) for version in stored}
-    return stored + [
-        StoredVersion(m.name, m.version, root / m.name / m.version, manifest=m, error=None)
+    # Of what is loaded, what serves; its files may have been replaced since.
+    loaded = {
+        (m.name, m.version): StoredVersion(m.name, m.version, root / m.name / m.version, m, None)
         for m in (model.manifest for model in service.engines.models)
-        if (m.name, m.version) not in present
-    ]
+    }
+    listed = [loaded.pop((v.name, v.version), v) for v in stored]
+    return listed + list(loaded.values())
 
 
 def _summary(service: Service, stored: StoredVersion) -> ModelSummary:
@@ -116,6 +117,7 @@ def _summary(service: Service, stored: StoredVersion) -> ModelSummary:
             "classes": manifest.config.num_classes,
             "input": manifest.input.model_dump(),
             "metrics": manifest.metrics,
+            "temperature": manifest.temperature,
             "created": manifest.created,
         }
     )

@@ -10,12 +10,13 @@ from starlette.types import Receive, Scope, Send
 from gsop.api.http import rendering
 from gsop.api.http.access import caller_of
 from gsop.api.http.bodies import read_images
+from gsop.api.http.body_limits import BodyLimits
 from gsop.api.http.problems import problem
-from gsop.api.http.query import parse_query
+from gsop.api.http.query import parse_query, with_options
 from gsop.api.http.schemas import PredictQuery
-from gsop.api.http.service import Service, watch_of
+from gsop.api.http.service import TOLD, Service, watch_of
 from gsop.errors import GSoPError
-from gsop.keys import KeyScope
+from gsop.keys import Caller, KeyScope
 from gsop.serving.classify import Classified, Outcomes
 
 
@@ -33,26 +34,58 @@ class Predict:
         request = Request(scope, receive, send)
         service: Service = scope["app"].state.service
         settings, caller = service.settings, caller_of(scope)
-        if query.attention:
-            caller.require(KeyScope.ATTENTION, "attention=true")
+        _check_scope(query, caller)
         address = request.client.host if request.client else ""
         admitted = service.classifier.admit(
             query.model, query.version, caller, address, request.headers.get
         )
         with admitted as visit:
-            images = await read_images(
+            parts = await read_images(
                 request,
                 visit.memory,
-                max_bytes=settings.max_body_bytes,
+                BodyLimits.of(settings),
                 max_images=service.classifier.max_images,
-                seconds=settings.body_seconds,
+                options=PredictQuery.model_fields,
             )
+            if parts.options:
+                query = with_options(query, parts.options)
+                _check_scope(query, caller)
+                visit.choose(query.model, query.version)
             outcomes = await visit.classify(
-                images, top_k=query.top_k, timeout_ms=query.timeout_ms, watch=watch_of(request)
+                parts.images,
+                top_k=query.top_k,
+                timeout_ms=query.timeout_ms,
+                watch=watch_of(request),
             )
+        scope[TOLD] = _told(outcomes, sum(map(len, parts.images)))
         familiar = await _familiarity(service, outcomes) if query.familiarity else ()
         response = _response(outcomes, query, familiar, visit.seconds)
         await response(scope, receive, send)
+
+
+def _check_scope(query: PredictQuery, caller: Caller) -> None:
+    if query.attention:
+        caller.require(KeyScope.ATTENTION, "attention=true")
+
+
+def _told(outcomes: Outcomes, count: int) -> dict[str, Any]:
+    """What the log is to tell of a prediction; of several images the longest times."""
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Classified)]
+    told: dict[str, Any] = {"images": len(outcomes), "bytes": count}
+    if answers:
+        manifest = answers[0].model.manifest
+        told |= {
+            "model": manifest.name,
+            "version": manifest.version,
+            "decode_ms": _milliseconds(max(a.decode_seconds for a in answers)),
+            "queue_ms": _milliseconds(max(a.inference.queue_seconds for a in answers)),
+            "inference_ms": _milliseconds(max(a.inference.inference_seconds for a in answers)),
+        }
+    return told
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
 
 
 Familiar = Sequence[float | None]

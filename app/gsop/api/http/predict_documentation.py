@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from gsop.api.http.bodies import FIELD
 from gsop.api.http.problems import documented, problem
 from gsop.api.http.routes import PREDICT
-from gsop.api.http.schemas import Prediction, PredictQuery, Results
+from gsop.api.http.schemas import Prediction, PredictQuery, PreprocessQuery, Results
 from gsop.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -43,16 +43,28 @@ _EXAMPLE: dict[str, Any] = {
     "timing_ms": {"decode": 0.21, "queue": 0.11, "inference": 2.9, "total": 3.6},
 }
 
+_BASE64 = {"type": "string", "format": "byte", "description": "Base64, either alphabet."}
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+_OPTIONS = {
+    name: part
+    for name, part in PredictQuery.model_json_schema()["properties"].items()
+    if name in PreprocessQuery.model_fields
+}
+
 BODY = {
     "requestBody": {
         "required": True,
         "description": (
-            "One image, raw, as base64 in JSON, or as a multipart field; a multipart body may "
-            f"repeat the field `{FIELD}`. {', '.join(FORMAT_NAMES)} (first frame)."
+            "One image or several: raw, as base64 in JSON, or as fields of a form. The bytes tell "
+            "what they are; the type is asked only where they do not. "
+            f"{', '.join(FORMAT_NAMES)} (first frame; HEIC where the service has the extra `heif`)."
+            " Options of the query may come in the body instead."
         ),
         "content": {
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -68,9 +80,10 @@ BODY = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "required": [FIELD],
                     "properties": {
-                        FIELD: {"type": "string", "format": "byte", "description": "Base64."}
+                        FIELD: _BASE64,
+                        "images": {"type": "array", "items": _BASE64},
+                        **_OPTIONS,
                     },
                 },
                 "example": {FIELD: "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFX…"},
@@ -85,7 +98,7 @@ async def predict(query: Annotated[PredictQuery, Query()]) -> None:
 
     With `attention=true` the answer holds the gates of every stage; with `familiarity=true` how
     like its gates are to those of the images that the version was measured on. Several images in
-    one multipart body get several results, each with its own error if it is the bad one.
+    one body get several results, each with its own error if it is the bad one.
     """
 
 

@@ -9,8 +9,10 @@ from starlette.responses import Response
 
 from gsop.api.http.access import caller_of
 from gsop.api.http.bodies import read_images
+from gsop.api.http.body_limits import BodyLimits
 from gsop.api.http.predict_documentation import BODY
 from gsop.api.http.problems import documented
+from gsop.api.http.query import with_options
 from gsop.api.http.routes import PREPROCESS
 from gsop.api.http.schemas import PreprocessQuery
 from gsop.api.http.service import ServiceDep, watch_of
@@ -57,15 +59,18 @@ async def preprocess(
     address = request.client.host if request.client else ""
     caller = caller_of(request.scope)
     with service.classifier.admit(query.model, query.version, caller, address) as visit:
-        (image,) = await read_images(
+        parts = await read_images(
             request,
             visit.memory,
-            max_bytes=service.settings.max_body_bytes,
+            BodyLimits.of(service.settings),
             max_images=1,
-            seconds=service.settings.body_seconds,
+            options=PreprocessQuery.model_fields,
         )
+        if parts.options:
+            query = with_options(query, parts.options)
+            visit.choose(query.model, query.version)
         _, pixels = await visit.preprocess(
-            image, timeout_ms=query.timeout_ms, watch=watch_of(request)
+            parts.images[0], timeout_ms=query.timeout_ms, watch=watch_of(request)
         )
     png = BytesIO()
     Image.fromarray(pixels).save(png, "PNG", compress_level=1)

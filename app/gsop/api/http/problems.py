@@ -21,6 +21,9 @@ from gsop.errors import (
 
 log = logging.getLogger("gsop.front")
 
+ERROR_CODE = "gsop.error"
+"""Where the scope of a request has the code of what it was answered with."""
+
 MEDIA_TYPE = "application/problem+json"
 
 _TITLES = {
@@ -75,8 +78,9 @@ def error_response(error: GSoPError) -> Response:
     return problem_response(error)
 
 
-def _on_error(_: Request, error: Exception) -> Response:
+def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GSoPError)  # noqa: S101  # registered for this class
+    request.scope[ERROR_CODE] = error.code
     return error_response(error)
 
 
@@ -93,6 +97,18 @@ def _on_http_exception(_: Request, error: Exception) -> Response:
     return JSONResponse(
         body.model_dump(), error.status_code, headers=error.headers, media_type=MEDIA_TYPE
     )
+
+
+def document_refusals(operation: dict[str, Any], *errors: type[GSoPError]) -> None:
+    """Add to an operation of the OpenAPI text what a layer before its route may answer."""
+    for status, entry in documented(*errors).items():
+        content = entry["content"][MEDIA_TYPE]
+        content["schema"] = {"$ref": "#/components/schemas/Problem"}
+        added = {"description": entry["description"], "content": entry["content"]}
+        there = operation["responses"].setdefault(str(status), added)
+        if there is not added:
+            there["content"][MEDIA_TYPE]["examples"] |= content["examples"]
+            there["description"] += " · " + entry["description"]
 
 
 def documented(*errors: type[GSoPError]) -> dict[int | str, dict[str, Any]]:

@@ -66,12 +66,13 @@ def statistics(model: LoadedModel, seen: Statistics, stage: str | None) -> dict[
     layout = model.manifest.answer
     parts = {
         name: {spec.name: part for spec, part in layout.split_gates(vector)}
-        for name, vector in _vectors(seen.gates).items()
+        for name, vector in vectors(seen.gates).items()
     }
     return {
         "model": model_ref(model),
         "samples": seen.gates.samples,
         "since": moment(seen.since),
+        "instances": seen.instances,
         "stages": [
             header(spec) | {name: parts.get(name, {}).get(spec.name) for name in SUMMARY}
             for spec in layout.gates
@@ -113,7 +114,8 @@ def moment(unix_seconds: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-def _vectors(gates: GateStatistics) -> dict[str, npt.NDArray[np.float64]]:
+def vectors(gates: GateStatistics) -> dict[str, npt.NDArray[np.float64]]:
+    """By name: what :data:`SUMMARY` has; none before the first sample."""
     if not gates.samples:
         return {}
     return dict(zip(SUMMARY, (gates.mean, gates.std, gates.low, gates.high), strict=True))

@@ -35,7 +35,9 @@ class PreprocessQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="A loaded model; the default one if absent.")
+    model: str | None = Field(
+        None, description="A loaded model, or `name/version`; the default one if absent."
+    )
     version: str | None = Field(None, description="Its version.")
     timeout_ms: int | None = Field(
         None,
@@ -62,7 +64,9 @@ class AttentionQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    model: str | None = Field(None, description="A loaded model; the default one if absent.")
+    model: str | None = Field(
+        None, description="A loaded model, or `name/version`; the default one if absent."
+    )
     version: str | None = Field(None, description="Its version.")
     stage: str | None = Field(None, description="Only this stage, such as `layer1`.")
     class_: str | None = Field(
@@ -166,6 +170,9 @@ class AttentionStatistics(BaseModel):
     model: ModelRef
     samples: int
     since: datetime
+    instances: int = Field(
+        description="Whose predictions are counted: more than one where instances share theirs."
+    )
     stages: list[GateSummary]
     recent: list[RecentPrediction]
 
@@ -195,6 +202,11 @@ class ModelSummary(ModelRef):
     classes: int | None = None
     input: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
+    temperature: float | None = Field(
+        default=None,
+        description="That logits are divided by before the softmax, fitted on held-out images so "
+        "that probabilities can be believed; 1: nothing was fitted.",
+    )
     created: datetime | None = None
 
 
@@ -292,6 +304,7 @@ class Health(BaseModel):
     """Whether the service is well."""
 
     status: Literal["alive", "ready"]
+    instance: str = Field(description="What the ids of its predictions begin with.")
     engines: list[EngineHealth]
 
 

@@ -10,12 +10,18 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from gsop.api.http.guard import WATCH
+from gsop.api.tracing import Tracer
+from gsop.arena.exemplars import Exemplars
+from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier, Watch
 from gsop.serving.control import send_order
 from gsop.serving.engines import Engines
 from gsop.serving.gates import GateQuestions
 from gsop.serving.generation import Generations
 from gsop.settings import Settings
+
+TOLD = "gsop.told"
+"""In a request's ASGI scope: what its line in the log is to tell beside what all lines do."""
 
 
 class KeptText:
@@ -41,12 +47,20 @@ class Service:
         generations: where images are answered.
         classifier: turns images into answers.
         gates: asks what is remembered.
+        callers: who may send requests.
+        certificate_expires: Unix seconds; ``None`` if the service speaks no TLS.
+        exemplars: keeps a trace for each bucket of the requests' times.
+        tracer: makes traces; ``None`` if nobody takes them.
         now: what ``GET /status`` told last.
     """
 
     generations: Generations
     classifier: Classifier
     gates: GateQuestions
+    callers: Callers
+    exemplars: Exemplars
+    certificate_expires: float | None = None
+    tracer: Tracer | None = None
     now: KeptText = field(default_factory=KeptText)
 
     @property

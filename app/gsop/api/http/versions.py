@@ -9,7 +9,10 @@ from gsop.api.http.problems import documented
 from gsop.api.http.routes import COMPARISON, LOAD, PROMOTE, ROLLBACK, TRAFFIC, UNLOAD
 from gsop.api.http.schemas import Comparisons, LoadOptions, TrafficNow, VersionNow
 from gsop.api.http.service import ServiceDep
+from gsop.api.http.small_bodies import SmallBodyRoute
 from gsop.errors import (
+    BodyTimeout,
+    BodyTooLarge,
     Conflict,
     InvalidParameter,
     LoadFailed,
@@ -22,7 +25,7 @@ from gsop.errors import (
 from gsop.serving.control import Load, Promote, Rollback, SetTraffic, Unload
 from gsop.serving.traffic import Traffic
 
-router = APIRouter(tags=["versions"])
+router = APIRouter(tags=["versions"], route_class=SmallBodyRoute)
 
 ModelName = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 VersionName = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -40,7 +43,8 @@ IfMatch = Annotated[
     LOAD,
     summary="Load a version",
     responses=documented(
-        RequestError, UnknownModel, Conflict, LoadFailed, InvalidParameter, NotReady
+        *(RequestError, BodyTimeout, BodyTooLarge, UnknownModel, Conflict, LoadFailed),
+        *(InvalidParameter, NotReady),
     ),
 )
 async def load(
@@ -90,6 +94,8 @@ async def unload(
     summary="Spread a model's requests over its versions",
     responses=documented(
         RequestError,
+        BodyTimeout,
+        BodyTooLarge,
         UnknownModel,
         Conflict,
         PreconditionFailed,

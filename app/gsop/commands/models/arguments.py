@@ -27,6 +27,8 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     _add_export(commands.add_parser("export", help="write a version for other software"))
     _add_reference(commands.add_parser("reference", help="measure what drift is judged by"))
     _add_remove(commands.add_parser("remove", help="take a version out of the store"))
+    _add_push(commands.add_parser("push", help="publish a version to a remote store"))
+    _add_fetch(commands.add_parser("fetch", help="bring versions from the remote store"))
     add_live(commands)
 
 
@@ -169,6 +171,31 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("reference", metavar="NAME/VERSION")
     parser.add_argument("--yes", dest="confirmed", action="store_true", help="do not ask")
+
+
+def _add_push(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="models.push:push_model")
+    add_settings(parser, "model_store")
+    parser.description = (
+        "Publish a version of the store on this disk to one elsewhere (the extra `remote`). "
+        "Nothing there is ever overwritten; what broke off can be pushed again."
+    )
+    add_reference(parser)
+    parser.add_argument(
+        "to",
+        metavar="ADDRESS",
+        help="s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
+    )
+
+
+def _add_fetch(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="models.fetch:fetch_models")
+    add_settings(parser, "model_store", "remote_store", "store_bytes")
+    parser.description = (
+        "Bring versions from the remote store into the folder from which they are served, "
+        "verified: so a service starts without waiting for them. `gsop serve` does it by itself."
+    )
+    parser.add_argument("references", nargs="+", metavar="NAME[/VERSION]")
 
 
 def _add_publication(parser: argparse.ArgumentParser) -> None:

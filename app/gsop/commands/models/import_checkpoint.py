@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from gsop.commands.models.foreign import ForeignWeights, read_weights
+from gsop.commands.models.foreign import ForeignWeights, read_weights, report_passed_over
 from gsop.commands.models.input import USUAL_INPUTS, InputOptions
 from gsop.commands.models.labels import labels_for
 from gsop.errors import StoreError
+from gsop.model.foreign_names import known_names
 from gsop.model.official import from_official
 from gsop.model.resnet import GSoPResNet
 from gsop.settings import Settings
@@ -68,6 +69,7 @@ def import_checkpoint(
 
 def _convert(checkpoint: Path, weights: ForeignWeights, fusion: Fusion) -> GSoPResNet:
     try:
+        report_passed_over((*weights.passed_over, *known_names(weights.state_dict).passed_over))
         model = from_official(weights.state_dict, fusion=fusion)
     except StoreError as error:
         raise StoreError(f"{checkpoint}: {error}") from error

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gsop.commands.models.foreign import read_weights
+from gsop.commands.models.foreign import read_weights, report_passed_over
 from gsop.commands.models.input import USUAL_INPUTS, InputOptions
 from gsop.commands.models.labels import labels_for, read_labels
 from gsop.commands.models.zoo import pretrained_resnet
 from gsop.errors import ConfigError, StoreError
 from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
-from gsop.model.official import read_depth, without_prefix
+from gsop.model.foreign_names import known_names
+from gsop.model.official import read_depth
 from gsop.model.pretrained import from_torchvision
 from gsop.model.resnet import GSoPResNet
 from gsop.settings import Settings
@@ -72,7 +73,8 @@ def init(
         settings: where the store is.
         name: the model's name.
         version: the version's name; the next number if absent.
-        backbone: ``torchvision``, the file of a torchvision ResNet's state dict, or none.
+        backbone: ``torchvision``, the file of a ResNet's state dict, under torchvision's, timm's or
+            transformers' names, or none.
         network: the fields of :class:`GSoPResNetConfig` that are asked for; the backbone decides
             the others that it can, and the configuration's defaults the rest.
         labels: a text file, a line a class.
@@ -132,7 +134,9 @@ def _find_backbone(backbone: str | None, depth: int) -> Backbone | None:
         return Backbone(found.name, found.state_dict, found.input, {"backbone_url": found.url})
     file = Path(backbone)
     weights = read_weights(file)
-    tensors = without_prefix(weights.state_dict)
+    with _naming(file.name):
+        tensors, others = known_names(weights.state_dict)
+    report_passed_over((*weights.passed_over, *others))
     return Backbone(file.name, tensors, None, {"backbone_sha256": weights.sha256})
 
 

@@ -57,6 +57,7 @@ def _summary(settings: Settings, manifest: Manifest) -> dict[str, object]:
         "mean": ", ".join(map(str, spec.mean)),
         "std": ", ".join(map(str, spec.std)),
         "labels": _shortened(manifest.labels),
+        "temperature": f"{manifest.temperature:g}",
     }
 
 

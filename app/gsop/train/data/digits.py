@@ -96,7 +96,7 @@ def _load() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ConfigError(
-            "the digits come with scikit-learn, which is not installed: pip install 'gsop[train]'"
+            "the digits come with scikit-learn, which is not installed: pip install '.[train]'"
         ) from error
     scans, classes = load_digits(return_X_y=True)
     return scans.reshape(-1, 8, 8).astype(np.int64), classes.astype(np.int64)

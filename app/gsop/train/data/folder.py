@@ -9,9 +9,10 @@ from typing import overload
 import numpy as np
 
 from gsop.errors import ConfigError, RequestError
-from gsop.images import SUFFIXES, InputSpec, Pixels, decode_whole
+from gsop.images import InputSpec, Pixels, decode_whole
 from gsop.train.data.augment import augment
 from gsop.train.data.dataset import BrokenImage, Sample
+from gsop.train.data.listing import Split, find_split, list_classes, told
 from gsop.train.data.spec import AugmentSpec, DataSpec
 
 MAX_PIXELS = 200_000_000
@@ -42,22 +43,23 @@ class FolderData:
         self._root = spec.path
         self._input = input
         self._how = how
-        train, val = spec.path / "train", spec.path / "val"
-        if train.is_dir() and val.is_dir():
-            self.labels, self._train, self._held_out = _two_trees(spec.path)
-            self.how = "the images in val/; training never sees them"
-        elif train.is_dir() != val.is_dir():
-            raise ConfigError(
-                f"{spec.path} has one of train/ and val/: make both, or put the folders of the "
-                "classes directly into it, and a part of each is held out"
-            )
+        split = find_split(spec.path)
+        if split is not None:
+            self.labels, self._train, self._held_out, passed_over = _two_trees(spec.path, split)
+            self.how = f"the images in {split.held_out.name}/; training never sees them"
         else:
-            self.labels, self._train, self._held_out = _split(spec)
+            self.labels, self._train, self._held_out, passed_over = _split(spec)
             self.how = (
                 f"of each class {spec.validation:.0%}, at least one image, chosen by the seed "
                 f"{spec.split_seed}; training never sees them"
             )
-        self.source: Mapping[str, str] = {"dataset": spec.path.resolve().name, "kind": "folder"}
+        note = split.note if split is not None else ""
+        self.passed_over = "; ".join(filter(None, (note, passed_over)))
+        self.source: Mapping[str, str] = {
+            "dataset": spec.path.resolve().name,
+            "kind": "folder",
+            **({"passed over": self.passed_over} if self.passed_over else {}),
+        }
 
     @cached_property
     def fingerprint(self) -> str:
@@ -82,14 +84,14 @@ class FolderData:
 
     def held_out(self) -> Sequence[Sample]:
         """The held-out files, read when they are asked for."""
-        return _Files(self._root, self._held_out)
+        return Files(self._root, self._held_out)
 
     def variants(self) -> Mapping[str, Sequence[Sample]]:
         """None."""
         return {}
 
 
-def labelled_files(root: Path, class_id: Callable[[str], int | None]) -> Sequence[Sample]:
+def labelled_files(root: Path, class_id: Callable[[str], int | None]) -> "Files":
     """All images in ``root``, a folder for each class, under the numbers that a model gives them.
 
     Args:
@@ -100,7 +102,8 @@ def labelled_files(root: Path, class_id: Callable[[str], int | None]) -> Sequenc
         ConfigError: if there are no such folders, or one is named as no class.
     """
     files: list[_File] = []
-    for name, paths in _classes(root, at_least=1).items():
+    classes, passed_over = list_classes(root, at_least=1)
+    for name, paths in classes.items():
         label = class_id(name)
         if label is None:
             raise ConfigError(
@@ -108,13 +111,18 @@ def labelled_files(root: Path, class_id: Callable[[str], int | None]) -> Sequenc
                 "class's label, or by its number"
             )
         files += [(path, label) for path in paths]
-    return _Files(root, files)
+    return Files(root, files, told(passed_over))
 
 
-class _Files(Sequence[Sample]):
-    """Files, read when they are asked for; one that is gone is empty, as no image is."""
+class Files(Sequence[Sample]):
+    """Files, read when they are asked for; one that is gone is empty, as no image is.
 
-    def __init__(self, root: Path, files: list[_File]) -> None:
+    Attributes:
+        passed_over: what else lies there, in words.
+    """
+
+    def __init__(self, root: Path, files: list[_File], passed_over: str = "") -> None:
+        self.passed_over = passed_over
         self._root = root
         self._files = files
 
@@ -139,21 +147,33 @@ class _Files(Sequence[Sample]):
             return Sample(b"", label, name)
 
 
-def _two_trees(root: Path) -> tuple[tuple[str, ...], list[_File], list[_File]]:
-    train, val = _classes(root / "train"), _classes(root / "val")
-    if train.keys() != val.keys():
-        odd = ", ".join(sorted(train.keys() ^ val.keys())[:5])
-        raise ConfigError(f"{root}: train/ and val/ must hold the same classes; only one has {odd}")
-    return tuple(train), _numbered(train, "train/"), _numbered(val, "val/")
+_Divided = tuple[tuple[str, ...], list[_File], list[_File], str]
+"""Labels, training files, held-out files, and what was passed over."""
+
+
+def _two_trees(root: Path, split: Split) -> _Divided:
+    train, val = list_classes(split.train), list_classes(split.held_out)
+    if train.classes.keys() != val.classes.keys():
+        odd = ", ".join(sorted(train.classes.keys() ^ val.classes.keys())[:5])
+        raise ConfigError(
+            f"{root}: {split.train.name}/ and {split.held_out.name}/ must hold the same classes; "
+            f"only one has {odd}"
+        )
+    return (
+        tuple(train.classes),
+        _numbered(train.classes, f"{split.train.name}/"),
+        _numbered(val.classes, f"{split.held_out.name}/"),
+        told(train.passed_over + val.passed_over),
+    )
 
 
 def _numbered(classes: dict[str, list[str]], above: str) -> list[_File]:
     return [(above + name, label) for label, names in enumerate(classes.values()) for name in names]
 
 
-def _split(spec: DataSpec) -> tuple[tuple[str, ...], list[_File], list[_File]]:
+def _split(spec: DataSpec) -> _Divided:
     assert spec.path is not None  # noqa: S101 - FolderData has looked
-    classes = _classes(spec.path)
+    classes, passed_over = list_classes(spec.path)
     train: list[_File] = []
     held_out: list[_File] = []
     for label, (folder, names) in enumerate(classes.items()):
@@ -166,33 +186,4 @@ def _split(spec: DataSpec) -> tuple[tuple[str, ...], list[_File], list[_File]]:
         order = np.random.default_rng((spec.split_seed, label)).permutation(len(names))
         held_out += [(names[i], label) for i in sorted(order[:count])]
         train += [(names[i], label) for i in sorted(order[count:])]
-    return tuple(classes), train, held_out
-
-
-def _classes(root: Path, at_least: int = 2) -> dict[str, list[str]]:
-    """The images below each class's folder, by class, both in the order of their names.
-
-    Files with other endings than images have are passed over.
-    """
-    try:
-        folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
-    except OSError as error:
-        raise ConfigError(
-            f"{root} cannot be read ({error.strerror}): --data takes a folder that holds a folder "
-            "of images for each class"
-        ) from error
-    folders = [folder for folder in folders if not folder.name.startswith(".")]
-    if len(folders) < at_least:
-        raise ConfigError(
-            f"{root} holds {len(folders)} folders: it takes one for each class, at least "
-            f"{at_least}, named as the classes, with their images in them"
-        )
-    classes = {}
-    for folder in folders:
-        files = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        classes[folder.name] = sorted(file.relative_to(root).as_posix() for file in files)
-        if not classes[folder.name]:
-            raise ConfigError(
-                f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): add some, or remove it"
-            )
-    return classes
+    return tuple(classes), train, held_out, told(passed_over)

@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gsop.cpus import cpu_count
 from gsop.errors import ConfigError
 from gsop.processes.cage import cage_loader
-from gsop.settings import cage_mode, cpu_count
+from gsop.settings import cage_mode
 from gsop.train.data.dataset import BrokenImage, DataSet
 
 MOST_WORKERS = 8
 """Loading processes for each training process, where the number is left to this module."""
+
+STALL_SECONDS = 300
+"""Without a part for so long, loading has failed: a batch for which there is no shared memory is
+dropped without a word, and a decoder may hang. Workers start within this time, too."""
 
 TRIES = 100
 """Neighbours that are looked at in place of an image that cannot be read."""
@@ -114,6 +119,7 @@ def loader(
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_begin if workers else None,
         prefetch_factor=4 if workers else None,
+        timeout=STALL_SECONDS if workers else 0,
         pin_memory=pin_memory,
     )
 

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, version 2: what Triton and KServe speak."""
