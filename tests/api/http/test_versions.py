@@ -357,8 +357,11 @@ def test_a_canary_that_fails_loses_its_share_by_itself(store: Path) -> None:
 def test_what_is_wanted_outlives_the_service(store: Path, tmp_path: Path) -> None:
     state_file = tmp_path / "state.json"
     with Server(store, models="tiny/1", state=state_file) as server:
-        load(server.wait_ready(), "2")
-        put(server, {"stable": "1", "canary": "2", "percent": 30})
+        answers = (
+            load(server.wait_ready(), "2"),
+            put(server, {"stable": "1", "canary": "2", "percent": 30}),
+        )
+        assert [answer.status_code for answer in answers] == [200, 200], [a.text for a in answers]
         assert server.http.get("/models/tiny").json()["kept"] is True
     wanted = json.loads(state_file.read_text())
     wanted["models"]["tiny"]["shadow"] = "corrupt"
