@@ -7,14 +7,12 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from gsop.api.http.access import caller_of
+from gsop.api.http.asked import read_asked
 from gsop.api.http.attention import MAX_ACCEPT
-from gsop.api.http.bodies import read_images
-from gsop.api.http.body_limits import BodyLimits
 from gsop.api.http.inspect_schemas import InspectionAnswer, InspectQuery
 from gsop.api.http.negotiation import choose
 from gsop.api.http.predict_documentation import BODY
 from gsop.api.http.problems import documented
-from gsop.api.http.query import with_options
 from gsop.api.http.routes import INSPECT
 from gsop.api.http.service import ServiceDep, watch_of
 from gsop.errors import (
@@ -86,18 +84,9 @@ async def inspect(
     address = request.client.host if request.client else ""
     caller = caller_of(request.scope)
     with service.classifier.admit(query.model, query.version, caller, address) as visit:
-        parts = await read_images(
-            request,
-            visit.memory,
-            BodyLimits.of(service.settings),
-            max_images=2,
-            options=InspectQuery.model_fields,
-        )
-        if parts.options:
-            query = with_options(query, parts.options)
-            visit.choose(query.model, query.version)
+        images, query = await read_asked(request, service.settings, visit, query, max_images=2)
         pixels = []
-        for image in parts.images:
+        for image in images:
             model, prepared = await visit.preprocess(
                 image, timeout_ms=query.timeout_ms, watch=watch_of(request)
             )

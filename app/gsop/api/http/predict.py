@@ -9,10 +9,9 @@ from starlette.types import Receive, Scope, Send
 
 from gsop.api.http import rendering
 from gsop.api.http.access import caller_of
-from gsop.api.http.bodies import read_images
-from gsop.api.http.body_limits import BodyLimits
+from gsop.api.http.asked import read_asked
 from gsop.api.http.problems import problem
-from gsop.api.http.query import parse_query, with_options
+from gsop.api.http.query import parse_query
 from gsop.api.http.schemas import PredictQuery
 from gsop.api.http.service import TOLD, Service, watch_of
 from gsop.errors import GSoPError
@@ -33,31 +32,28 @@ class Predict:
         query = parse_query(PredictQuery, scope["query_string"])
         request = Request(scope, receive, send)
         service: Service = scope["app"].state.service
-        settings, caller = service.settings, caller_of(scope)
+        caller = caller_of(scope)
         _check_scope(query, caller)
         address = request.client.host if request.client else ""
         admitted = service.classifier.admit(
             query.model, query.version, caller, address, request.headers.get
         )
         with admitted as visit:
-            parts = await read_images(
+            images, query = await read_asked(
                 request,
-                visit.memory,
-                BodyLimits.of(settings),
+                service.settings,
+                visit,
+                query,
                 max_images=service.classifier.max_images,
-                options=PredictQuery.model_fields,
             )
-            if parts.options:
-                query = with_options(query, parts.options)
-                _check_scope(query, caller)
-                visit.choose(query.model, query.version)
+            _check_scope(query, caller)  # the body may ask for more
             outcomes = await visit.classify(
-                parts.images,
+                images,
                 top_k=query.top_k,
                 timeout_ms=query.timeout_ms,
                 watch=watch_of(request),
             )
-        scope[TOLD] = _told(outcomes, sum(map(len, parts.images)))
+        scope[TOLD] = _told(outcomes, sum(map(len, images)))
         familiar = await _familiarity(service, outcomes) if query.familiarity else ()
         response = _response(outcomes, query, familiar, visit.seconds)
         await response(scope, receive, send)

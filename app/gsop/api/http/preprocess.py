@@ -8,11 +8,9 @@ from PIL import Image
 from starlette.responses import Response
 
 from gsop.api.http.access import caller_of
-from gsop.api.http.bodies import read_images
-from gsop.api.http.body_limits import BodyLimits
+from gsop.api.http.asked import read_asked
 from gsop.api.http.predict_documentation import BODY
 from gsop.api.http.problems import documented
-from gsop.api.http.query import with_options
 from gsop.api.http.routes import PREPROCESS
 from gsop.api.http.schemas import PreprocessQuery
 from gsop.api.http.service import ServiceDep, watch_of
@@ -59,18 +57,9 @@ async def preprocess(
     address = request.client.host if request.client else ""
     caller = caller_of(request.scope)
     with service.classifier.admit(query.model, query.version, caller, address) as visit:
-        parts = await read_images(
-            request,
-            visit.memory,
-            BodyLimits.of(service.settings),
-            max_images=1,
-            options=PreprocessQuery.model_fields,
-        )
-        if parts.options:
-            query = with_options(query, parts.options)
-            visit.choose(query.model, query.version)
+        images, query = await read_asked(request, service.settings, visit, query, max_images=1)
         _, pixels = await visit.preprocess(
-            parts.images[0], timeout_ms=query.timeout_ms, watch=watch_of(request)
+            images[0], timeout_ms=query.timeout_ms, watch=watch_of(request)
         )
     png = BytesIO()
     Image.fromarray(pixels).save(png, "PNG", compress_level=1)
