@@ -81,24 +81,25 @@ def test_what_was_stopped_remembers_the_best(
 ) -> None:
     patient = changed(short, schedule=Schedule(steps=12, warmup=1, validate_every=2, patience=2))
     losses(monkeypatch, 0.5, 0.6)
-    advance = Log.advance
-
-    def stop_after_three(log: Log, step: int) -> None:
-        advance(log, step)
-        if step == 3:
-            signal_self()
-
-    monkeypatch.setattr(Log, "advance", stop_after_three)
-    with pytest.raises(Stopped):
-        train(patient, tmp_path / "run", device="cpu", progress=False)
-    monkeypatch.setattr(Log, "advance", advance)
+    stopped_after(3, patient, tmp_path / "run", monkeypatch)
     losses(monkeypatch, 0.6, 0.7)
     result = train(patient, tmp_path / "run", resume=True, device="cpu", progress=False)
     assert (result.steps, result.best_step, result.best_loss) == (6, 2, 0.5)
 
 
-def signal_self() -> None:
-    signal.raise_signal(signal.SIGTERM)
+def stopped_after(last: int, recipe: Recipe, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that SIGTERM ends after a step."""
+    advance = Log.advance
+
+    def and_stop(log: Log, step: int) -> None:
+        advance(log, step)
+        if step == last:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "advance", and_stop)
+        with pytest.raises(Stopped):
+            train(recipe, run, device="cpu", progress=False)
 
 
 @pytest.mark.slow
@@ -112,17 +113,7 @@ def test_what_was_stopped_ends_in_the_same_weights_with_every_option(
         optimizer=OptimizerSpec(learning_rate=5e-3, stage_decay=0.7, frozen=("stem", "layer1")),
     )
     train(everything, tmp_path / "whole", device="cpu", progress=False)
-    advance = Log.advance
-
-    def stop_after_five(log: Log, step: int) -> None:
-        advance(log, step)
-        if step == 5:
-            signal_self()
-
-    monkeypatch.setattr(Log, "advance", stop_after_five)
-    with pytest.raises(Stopped):
-        train(everything, tmp_path / "parts", device="cpu", progress=False)
-    monkeypatch.setattr(Log, "advance", advance)
+    stopped_after(5, everything, tmp_path / "parts", monkeypatch)
     train(everything, tmp_path / "parts", resume=True, device="cpu", progress=False)
     for name in ("model.safetensors", "best.safetensors"):
         whole, parts = ((tmp_path / run / name).read_bytes() for run in ("whole", "parts"))
