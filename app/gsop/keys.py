@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from gsop.errors import Forbidden
+from gsop.errors import ConfigError, Forbidden
 
 PREFIX = "gsop_"
 """Begins every key, so that scanners of repositories and logs can find one that leaked."""
@@ -151,4 +152,36 @@ def recognise(keys: Sequence[ApiKey], key: bytes) -> int | None:
     for number, known in enumerate(keys):
         if hmac.compare_digest(digest, known.sha256):
             found = number
+    return found
+
+
+def check_distinct(keys: Sequence[ApiKey]) -> None:
+    """No two keys are called or are the same.
+
+    Raises:
+        ValueError: if two are.
+    """
+    if len({key.name for key in keys}) != len(keys):
+        raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
+    if len({key.sha256 for key in keys}) != len(keys):
+        raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
+
+
+def read_entries(path: Path) -> list[str]:
+    """The entries of ``GSOP_API_KEYS_FILE``, one at least.
+
+    Raises:
+        ConfigError: if it cannot be read, or holds none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"GSOP_API_KEYS_FILE: {path} cannot be read: {error}") from error
+    entries = [line.partition("#")[0].strip() for line in lines]
+    found = [entry for entry in entries if entry]
+    if not found:
+        raise ConfigError(
+            f"GSOP_API_KEYS_FILE: {path} holds no entry; add one that `gsop key` makes, "
+            "or unset the variable"
+        )
     return found

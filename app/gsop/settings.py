@@ -1,8 +1,8 @@
 """Settings: read once from the environment, frozen, passed on as an argument.
 
-This module is the only reader of the environment. Every field is set by ``GSOP_<NAME>``;
-``gsop serve`` has an option for each but the secret ones (``repr=False``). A value of ``0`` in
-the fields that say so means "choose for this machine".
+But for :mod:`gsop.environment` this module is the only reader of the environment. Every field is
+set by ``GSOP_<NAME>``; ``gsop serve`` has an option for each but the secret ones (``repr=False``).
+A value of ``0`` in the fields that say so means "choose for this machine".
 """
 
 import difflib
@@ -12,93 +12,20 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gsop.cpus import cpu_count
 from gsop.cuda_options import CudaOptions
+from gsop.environment import CageMode
 from gsop.errors import ConfigError
-from gsop.keys import ApiKey
+from gsop.keys import ApiKey, check_distinct, read_entries
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "text"]
-CageMode = Literal["auto", "required", "off"]
-
-
-def client_key() -> str | None:
-    """The API key with which commands call a service; ``GSOP_CLIENT_KEY``."""
-    return os.environ.get("GSOP_CLIENT_KEY") or None
-
-
-class TorchrunLayout(NamedTuple):
-    """How ``torchrun`` spread a training: processes a machine, machines, this process's number."""
-
-    processes: int
-    machines: int
-    rank: int
-
-
-def torchrun_layout() -> TorchrunLayout | None:
-    """What ``torchrun`` told this process by the environment; ``None`` if it did not start it."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return None
-    processes = int(os.environ["LOCAL_WORLD_SIZE"])
-    machines = int(os.environ["WORLD_SIZE"]) // processes
-    return TorchrunLayout(processes, machines, int(os.environ["RANK"]))
-
-
-def cage_mode() -> CageMode:
-    """``GSOP_CAGE``, for processes that are given no settings.
-
-    Raises:
-        ConfigError: if it is none of its values.
-    """
-    mode = os.environ.get("GSOP_CAGE", "auto")
-    for known in get_args(CageMode):
-        if mode == known:
-            return known  # type: ignore[no-any-return]  # get_args() tells no types
-    raise ConfigError(f"GSOP_CAGE is {mode!r}: set it to one of {', '.join(get_args(CageMode))}")
-
-
-class Collector(NamedTuple):
-    """Where OpenTelemetry's spans go: the TCP port, and the certificates that it takes."""
-
-    port: int
-    certificates: tuple[Path, ...]
-
-
-def collector() -> Collector | None:
-    """The collector that ``OTEL_*`` names; ``None`` if no traces are wanted.
-
-    Raises:
-        ConfigError: if it names one that cannot be.
-    """
-
-    def told(name: str) -> str:
-        variable = f"OTEL_EXPORTER_OTLP_{name}"
-        return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(variable, "")
-
-    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    endpoint = told("ENDPOINT")
-    if off or os.environ.get("OTEL_TRACES_EXPORTER") == "none" or not endpoint:
-        return None
-    if told("PROTOCOL") not in ("", "http/protobuf"):
-        raise ConfigError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL is {told('PROTOCOL')!r}: set it to http/protobuf, and "
-            "OTEL_EXPORTER_OTLP_ENDPOINT to the collector's port for that, usually 4318"
-        )
-    try:
-        url = urlsplit(endpoint)
-        port = url.port or {"http": 80, "https": 443}[url.scheme]
-    except (ValueError, KeyError):
-        raise ConfigError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is no URL: set it to one such as http://127.0.0.1:4318"
-        ) from None
-    return Collector(port, tuple(Path(p) for p in (told("CERTIFICATE"),) if p))
 
 
 OWN_STORE = Path("model_store")
@@ -415,7 +342,7 @@ class Settings(BaseSettings):
             settings = cls(**given)  # type: ignore[arg-type]  # validated by pydantic
             if settings.api_keys_file is None:
                 return settings
-            keys = (*settings.api_keys, *_read_entries(settings.api_keys_file))
+            keys = (*settings.api_keys, *read_entries(settings.api_keys_file))
             return cls(**given | {"api_keys": keys})  # type: ignore[arg-type]
         except ValidationError as error:
             reasons = "; ".join(
@@ -478,7 +405,7 @@ class Settings(BaseSettings):
             raise ValueError("GSOP_MODELS names no model")
         if len(set(self.models)) != len(self.models):
             raise ValueError("GSOP_MODELS names a model twice")
-        _check_keys(self.api_keys)
+        check_distinct(self.api_keys)
         if 0 < self.drift_window < 100:
             raise ValueError("GSOP_DRIFT_WINDOW: 100 images at least, or 0")
         if 0 < self.drift_learn < 500:
@@ -613,31 +540,8 @@ def read_api_keys(path: Path) -> tuple[ApiKey, ...]:
     """
     given = os.environ.get("GSOP_API_KEYS", "").replace(",", " ").split()
     try:
-        keys = tuple(map(ApiKey.parse, [*given, *_read_entries(path)]))
-        _check_keys(keys)
+        keys = tuple(map(ApiKey.parse, [*given, *read_entries(path)]))
+        check_distinct(keys)
     except ValueError as error:
         raise ConfigError(f"GSOP_API_KEYS_FILE: {path}: {error}") from None
     return keys
-
-
-def _check_keys(keys: Sequence[ApiKey]) -> None:
-    if len({key.name for key in keys}) != len(keys):
-        raise ValueError("two entries of GSOP_API_KEYS have the same name; rename one")
-    if len({key.sha256 for key in keys}) != len(keys):
-        raise ValueError("two entries of GSOP_API_KEYS are of the same key; remove one")
-
-
-def _read_entries(path: Path) -> list[str]:
-    """The entries of ``GSOP_API_KEYS_FILE``."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"GSOP_API_KEYS_FILE: {path} cannot be read: {error}") from error
-    entries = [line.partition("#")[0].strip() for line in lines]
-    found = [entry for entry in entries if entry]
-    if not found:
-        raise ConfigError(
-            f"GSOP_API_KEYS_FILE: {path} holds no entry; add one that `gsop key` makes, "
-            "or unset the variable"
-        )
-    return found

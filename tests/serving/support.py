@@ -9,11 +9,11 @@ from typing import cast
 import numpy as np
 
 from gsop.arena.counters import Meter
+from gsop.environment import CageMode
 from gsop.errors import GSoPError
 from gsop.processes.nursery import Nursery
 from gsop.serving.decoder import Plan
 from gsop.serving.decoders import Decoders, Effort
-from gsop.settings import CageMode
 from tests.imagery import input_spec
 
 SECONDS = 0.5

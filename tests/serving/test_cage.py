@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gsop.environment import CageMode
 from gsop.errors import GSoPError, ImageTooLarge, InvalidImage
 from gsop.processes.cage import missing
 from gsop.processes.nursery import Nursery
 from gsop.processes.orphans import Orphanage
 from gsop.serving.decoder import ANSWER_BYTES, Answer
-from gsop.settings import CageMode
 from tests.escapes import WAYS, Outside
 from tests.hostile_decoder import ESCAPED, REFUSED
 from tests.serving.support import GOOD, HOSTILE, Lost, decode, decoders, outcome

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gsop.arena.counters import Meter
+from gsop.environment import collector
 from gsop.errors import ConfigError
 from gsop.serving.classify import Visit
-from gsop.settings import collector
 
 Lookup = Callable[[str], str | None]
 """The value of a request's header, by its name in small letters."""

@@ -8,9 +8,10 @@ from itertools import count, islice
 from pathlib import Path
 
 from gsop.commands.models.init import on_backbone
+from gsop.environment import torchrun_layout
 from gsop.errors import ConfigError
 from gsop.model.resnet import GSoPResNet
-from gsop.settings import Settings, torchrun_layout
+from gsop.settings import Settings
 from gsop.train.fitting import assigned, fit_batch, fit_schedule
 from gsop.train.loop import Stopped, train
 from gsop.train.overrides import find_recipe, override

@@ -22,6 +22,7 @@ import torch
 from pydantic import ValidationError
 
 from gsop.arena.messages import is_own
+from gsop.environment import CageMode
 from gsop.errors import GSoPError, NotReady, StoreError
 from gsop.images import Pixels
 from gsop.inspection.answer import write
@@ -32,7 +33,6 @@ from gsop.logs import configure
 from gsop.processes.cage import cage_engine
 from gsop.processes.lifeline import leave_with_supervisor
 from gsop.processes.scheduling import let_work_gather
-from gsop.settings import CageMode
 
 log = logging.getLogger("gsop.inspector")
 

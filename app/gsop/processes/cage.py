@@ -30,12 +30,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from struct import pack
 
+from gsop.environment import CageMode
 from gsop.errors import ConfigError, SetupError
 from gsop.processes import landlock, seccomp
 from gsop.processes.import_path import import_path
 from gsop.processes.seccomp import ALLOW, KILL, Rule, When, refuse
 from gsop.processes.syscalls import call, prctl
-from gsop.settings import CageMode
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _PROT_EXEC = 4

@@ -24,6 +24,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from gsop.environment import CageMode
 from gsop.errors import ImageTooLarge, InvalidImage
 from gsop.images import InputSpec, Pixels, decode_into, prepare
 from gsop.images.planes import decode_bundle_into, input_shape, load_library
@@ -31,7 +32,6 @@ from gsop.logs import configure, describe
 from gsop.processes.cage import cage_decoder
 from gsop.processes.memory import keep_freed_blocks
 from gsop.processes.scheduling import DECODER_NICENESS, let_work_gather
-from gsop.settings import CageMode
 
 log = logging.getLogger("gsop.decoder")
 

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 
 from gsop.backends.torch_device import find_device
-from gsop.settings import torchrun_layout
+from gsop.environment import torchrun_layout
 from gsop.train.recipe import Recipe
 
 Network = _FabricModule

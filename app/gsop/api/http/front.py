@@ -16,6 +16,7 @@ from gsop.api.http.app import FrontProcess, create_app
 from gsop.api.http.guard import guarded
 from gsop.arena.block import Role
 from gsop.arena.service import ServiceMemory
+from gsop.environment import collector
 from gsop.errors import SetupError
 from gsop.logs import configure
 from gsop.processes.cage import cage_front
@@ -24,7 +25,7 @@ from gsop.processes.nursery import Birth, Line, Report
 from gsop.processes.scheduling import let_work_gather
 from gsop.serving.generation import Arenas
 from gsop.serving.supervisor import ARENA, LINE
-from gsop.settings import Settings, collector
+from gsop.settings import Settings
 
 log = logging.getLogger("gsop.front")
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.markup import escape
 
+from gsop.environment import client_key
 from gsop.errors import ConfigError, GSoPError, error_of
-from gsop.settings import client_key
 
 LOOK_SECONDS = 0.5
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gsop.cpus import cpu_count
+from gsop.environment import cage_mode
 from gsop.errors import ConfigError
 from gsop.processes.cage import cage_loader
-from gsop.settings import cage_mode
 from gsop.train.data.dataset import BrokenImage, DataSet
 
 MOST_WORKERS = 8
