@@ -13,7 +13,8 @@ from gsop.environment import CageMode
 from gsop.errors import GSoPError
 from gsop.processes.nursery import Nursery
 from gsop.serving.decoder import Plan
-from gsop.serving.decoders import Decoders, Effort
+from gsop.serving.decoders import Decoders
+from gsop.serving.decoding import Effort
 from tests.imagery import input_spec
 
 SECONDS = 0.5

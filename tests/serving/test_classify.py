@@ -33,7 +33,8 @@ from gsop.keys import ANYBODY, Caller
 from gsop.processes.nursery import Birth, Report
 from gsop.serving.book import VersionBook
 from gsop.serving.classify import CallerLeft, Classified, Classifier, Outcomes, Visit
-from gsop.serving.decoders import Decoders, Effort
+from gsop.serving.decoders import Decoders
+from gsop.serving.decoding import Effort
 from gsop.serving.engines import Engines
 from gsop.serving.generation import Arenas, Generation, Generations
 from gsop.serving.link import Waiter

@@ -12,7 +12,7 @@ import pytest
 
 from gsop.errors import DeadlineExceeded, GSoPError, ImageTooLarge, InvalidImage
 from gsop.processes.nursery import Nursery
-from gsop.serving.decoders import Effort
+from gsop.serving.decoding import Effort
 from tests.imagery import chunk, picture, png
 from tests.serving.support import GOOD, SECONDS, Lost, decode, decoders, outcome
 from tests.support import START_SECONDS, Server, descendants, eventually, random_pngs

@@ -27,7 +27,7 @@ from gsop.keys import Caller
 from gsop.serving.body_memory import BodyMemory, BodyShare
 from gsop.serving.choice import Chosen, Wanted, choose
 from gsop.serving.clients import client_of
-from gsop.serving.decoders import Effort
+from gsop.serving.decoding import Effort
 from gsop.serving.engines import Inference, LoadedModel, count_answer
 from gsop.serving.generation import Generations
 from gsop.serving.shadow import Shadows

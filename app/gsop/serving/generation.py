@@ -19,7 +19,8 @@ from gsop.arena.layout import Arena
 from gsop.arena.service import ServiceMemory
 from gsop.arena.service_board import FrontBoard, ServiceBoard
 from gsop.serving.decoder import Plan
-from gsop.serving.decoders import Decoders, Fork
+from gsop.serving.decoders import Decoders
+from gsop.serving.decoding import Fork
 from gsop.serving.engines import Engines
 from gsop.serving.status import ServiceStatus
 from gsop.serving.traffic import Routing

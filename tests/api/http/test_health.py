@@ -9,7 +9,7 @@ import pytest
 from gsop.api.http.health import SILENCE_SECONDS, is_alive
 from gsop.api.http.service import Service
 from gsop.arena.states import EngineState
-from gsop.serving.decoders import CALL_SECONDS
+from gsop.serving.decoding import CALL_SECONDS
 
 DECODE_SECONDS, HANG_SECONDS = 5.0, 60.0
 PATIENCE = CALL_SECONDS + DECODE_SECONDS + SILENCE_SECONDS

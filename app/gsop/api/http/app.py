@@ -47,7 +47,7 @@ from gsop.arena.exemplars import Exemplars
 from gsop.arena.service import ServiceMemory
 from gsop.serving.callers import Callers
 from gsop.serving.classify import Classifier
-from gsop.serving.decoders import Fork
+from gsop.serving.decoding import Fork
 from gsop.serving.gates import GateQuestions
 from gsop.serving.generation import Arenas, Generations
 from gsop.serving.operator import Operator, Start

@@ -12,7 +12,7 @@ from gsop.api.http.schemas import EngineHealth, Health
 from gsop.api.http.service import Service, ServiceDep
 from gsop.arena.states import EngineState, Phase
 from gsop.errors import Draining, NotReady
-from gsop.serving.decoders import CALL_SECONDS
+from gsop.serving.decoding import CALL_SECONDS
 
 router = APIRouter(tags=["operations"])
 
