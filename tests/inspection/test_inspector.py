@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import golden_numbers as golden
+from gsop.backends.base import Place
+from gsop.backends.torch_device import TorchBackend
 from gsop.images import InputSpec, Pixels, decode
 from gsop.inspection.inspector import Inspector
 from gsop.inspection.views import GateView, Look
@@ -260,3 +262,23 @@ def test_all_zero_features_have_no_rank() -> None:
     assert view.effective_rank is None
     assert view.correlation is not None
     assert not view.correlation.any()
+
+
+def test_probabilities_are_those_that_are_served() -> None:
+    """The version's temperature included."""
+    folder = ROOT / "model_store/digits/1"
+    inspector = Inspector.open(folder)
+    manifest = inspector.manifest
+    assert manifest.temperature != 1
+    data = (ROOT / "examples/drawn/3.png").read_bytes()
+    image = decode(data, manifest.input, max_pixels=10**6)
+    backend = TorchBackend.open(folder, manifest, Place(device="cpu"))
+    (values,) = backend.result(backend.submit([image]))
+    served = values[: manifest.answer.classes]
+    look = inspector.look(image)
+    np.testing.assert_allclose(look.probabilities, served, rtol=0, atol=1e-5)
+    switched = inspector.switch(image, "layer4.1.channel")
+    assert switched.before[1] == pytest.approx(served.max(), abs=1e-5)
+    ablated = next(inspector.ablate(image))
+    tempered = np.exp(ablated.logits / manifest.temperature)
+    np.testing.assert_allclose(ablated.probabilities, tempered / tempered.sum(), rtol=0, atol=EXACT)

@@ -44,7 +44,7 @@ def test_a_report_is_one_file_that_asks_for_nothing(
 ) -> None:
     file = tmp_path / "report.html"
     assert inspect(file, "--other", str(THREE), "--gates", "layer4.1.channel") == 0
-    assert f"7 (0.9138); wrote {file}" in capsys.readouterr().out
+    assert f"7 (0.9963); wrote {file}" in capsys.readouterr().out
 
     text = file.read_text(encoding="utf-8")
     seen = Seen(text)

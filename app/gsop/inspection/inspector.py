@@ -80,7 +80,14 @@ class Inspector:
         logits, gates = self.network(image)
         parts = dict(self._parts(image))
         views = [_view(spec, gates[spec.name], parts[spec.name]) for spec in self.layout.gates]
-        return Look(self.layout, pixels.copy(), _numbers(logits), tuple(views))
+        probabilities = self._probabilities(logits)
+        return Look(
+            self.layout, pixels.copy(), _numbers(logits), _numbers(probabilities), tuple(views)
+        )
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Of logits (N, classes), as the version answers."""
+        return (logits / self.manifest.temperature).softmax(1)
 
     def _parts(self, image: Tensor) -> Iterator[tuple[str, GateParts]]:
         """What each gate is made of, by its name."""
@@ -115,7 +122,8 @@ class Inspector:
             for way, all_gates in replacements.items():
                 names = [s.name for s in self.layout.gates if stage in (s.stage, ALL)]
                 given = {name: all_gates[name] for name in names}
-                yield Ablated(stage, way, _numbers(self.network(image, given).logits))
+                logits = self.network(image, given).logits
+                yield Ablated(stage, way, _numbers(logits), _numbers(self._probabilities(logits)))
 
     @torch.inference_mode()
     def switch(
@@ -146,7 +154,8 @@ class Inspector:
             rows.append(self.network(image, {gate: given}).logits)
             report(len(chosen))
         switched = torch.cat(rows)
-        before, after = logits.softmax(1)[0, class_id], switched.softmax(1)[:, class_id]
+        before = self._probabilities(logits)[0, class_id]
+        after = self._probabilities(switched)[:, class_id]
         return Switched(
             spec,
             to,

@@ -81,18 +81,15 @@ class Look:
         layout: of the network's answers.
         pixels: the image as the network sees it, ``(H, W, 3)`` uint8.
         logits: of the classes.
+        probabilities: of the classes, as the version answers: by its temperature.
         gates: in network order.
     """
 
     layout: AnswerLayout
     pixels: npt.NDArray[np.uint8]
     logits: Doubles
+    probabilities: Doubles
     gates: tuple[GateView, ...]
-
-    @cached_property
-    def probabilities(self) -> Doubles:
-        """Of the classes."""
-        return softmax(self.logits)
 
     @property
     def class_id(self) -> int:
@@ -112,16 +109,13 @@ class Ablated:
         stage: whose gates were replaced; ``all`` for those of all stages.
         way: by what.
         logits: of the classes.
+        probabilities: of the classes, as :attr:`Look.probabilities`.
     """
 
     stage: str
     way: Way
     logits: Doubles
-
-    @cached_property
-    def probabilities(self) -> Doubles:
-        """Of the classes."""
-        return softmax(self.logits)
+    probabilities: Doubles
 
 
 @dataclass(frozen=True)
@@ -175,10 +169,3 @@ class Inspection:
     look: Look
     ablations: tuple[Ablated, ...]
     channels: tuple[Switched, ...]
-
-
-def softmax(logits: Doubles) -> Doubles:
-    """The probabilities of logits ``(…, classes)``."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: Doubles = powers / powers.sum(axis=-1, keepdims=True)
-    return probabilities
