@@ -49,7 +49,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Report tests that need a GPU as skipped where there is none."""
-    needy = [item for item in items if "gpu" in item.keywords]
+    needy = [item for item in items if item.get_closest_marker("gpu")]
     if needy and not _has_gpu():
         for item in needy:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
