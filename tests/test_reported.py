@@ -1,4 +1,4 @@
-"""Public reports of images, checkpoints and folders that others stumbled over, tried here.
+"""Public reports of images, checkpoints, folders and proxies that others stumbled over, tried here.
 
 Each case is called by the repository and the number of its report; docs/reliability.md lists them,
 and those of ``tests/api/http/test_reported.py``.
@@ -20,6 +20,7 @@ from gsop.model.config import GSoPResNetConfig
 from gsop.model.official import to_official
 from gsop.model.pretrained import from_torchvision
 from gsop.model.resnet import GSoPResNet
+from gsop.settings import Settings
 from gsop.train.data.dataset import BrokenImage
 from tests.imagery import cmyk_jpeg, encode, exif, heic, picture, stored
 from tests.train.data.test_folder import add, opened
@@ -196,3 +197,11 @@ def test_lucidrains_stylegan2_pytorch_7(root: Path) -> None:
     with pytest.raises(BrokenImage, match=re.escape(name)):
         data.training_image(0, 0)
     assert data.training_image(1, 0)
+
+
+# ── proxies ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_avibe_bot_avibe_1815() -> None:
+    """By default cloudflared keeps them for 90 s; tests/test_settings.py has other proxies."""
+    assert Settings().keep_alive_seconds > 90

@@ -39,6 +39,7 @@ def test_overrides_win_and_none_is_no_override(monkeypatch: pytest.MonkeyPatch) 
         ("MODELS", " , "),
         ("MODELS", "a,a"),
         ("DRAIN_SECONDS", "-1"),
+        ("KEEP_ALIVE_SECONDS", "0"),
     ],
 )
 def test_wrong_values_name_their_variable(
@@ -63,6 +64,23 @@ def test_what_names_no_device_is_refused(names: str) -> None:
 def test_fewer_slots_than_fronts_contradict() -> None:
     with pytest.raises(ConfigError, match="GSOP_SLOTS"):
         Settings.load(slots=2, fronts=4)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "idle_seconds"),
+    [
+        ("nginx", 60),
+        ("Amazon's application load balancer", 60),
+        ("cloudflared, Traefik and others by Go's transport", 90),
+        ("Caddy", 120),
+        ("Oracle's load balancer", 300),
+        ("Google's load balancers", 600),
+        ("Cloudflare", 900),
+        ("Envoy", 3600),
+    ],
+)
+def test_a_connection_is_kept_longer_than_a_proxy_keeps_it(proxy: str, idle_seconds: int) -> None:
+    assert Settings.load().keep_alive_seconds > idle_seconds, proxy
 
 
 def test_survive_json() -> None:

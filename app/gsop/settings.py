@@ -275,6 +275,14 @@ class Settings(BaseSettings):
         description="Connections of a front; of more, the one that has been idle longest is "
         "closed.",
     )
+    keep_alive_seconds: int = Field(
+        3660,
+        ge=1,
+        le=86_400,
+        description="How long a connection is kept after an answer. A proxy must close its idle "
+        "ones first, or a request meets the closing; the default is longer than an hour, "
+        "[which is Envoy's](docs/reliability.md#idle-connections).",
+    )
     timeout_ms: int = Field(
         30_000, ge=1, le=3_600_000, description="Deadline of a request that sets none."
     )

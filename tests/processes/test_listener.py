@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from gsop.processes import listener as module
-from gsop.processes.listener import queued, turn_away
+from gsop.processes.listener import probe_idle, queued, turn_away
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a packet filter of Linux")
 
@@ -54,3 +54,13 @@ def test_who_is_never_accepted_is_not_waited_for(
     with socket.create_connection(listener.getsockname()):
         turn_away(listener)
         assert queued(listener) == 1
+
+
+def test_who_is_accepted_is_probed_while_idle(listener: socket.socket) -> None:
+    probe_idle(listener)
+    with socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            assert idle < 240  # Azure's load balancer forgets it then

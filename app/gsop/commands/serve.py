@@ -16,6 +16,7 @@ from gsop.cpus import describe_cpus
 from gsop.errors import ConfigError, SetupError
 from gsop.logs import configure
 from gsop.processes.cage import hide
+from gsop.processes.listener import probe_idle
 from gsop.serving.operator import Operator, Start
 from gsop.serving.supervisor import Supervisor
 from gsop.settings import Settings
@@ -85,6 +86,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe_idle(listener)
             listener.bind(address)
             listener.listen(2048)
         except OSError:

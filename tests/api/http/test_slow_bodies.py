@@ -1,9 +1,10 @@
-"""Bodies that come slowly, or too many at once, keep nobody else out."""
+"""Bodies that come slowly, or too many at once, keep nobody else out; idle connections end."""
 
 import json
 import socket
+import time
 from collections.abc import Iterator
-from http.client import HTTPResponse
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 GOOD = random_pngs(1)[0]
 BODY_SECONDS = 1.0
+KEEP_ALIVE_SECONDS = 2
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,7 @@ def server(tiny_store: Path) -> Iterator[Server]:
         tiny_store,
         models="tiny",
         body_seconds=BODY_SECONDS,
+        keep_alive_seconds=KEEP_ALIVE_SECONDS,
         max_body_bytes=100_000,
         body_memory_bytes=500_000,
     ) as server:
@@ -98,3 +101,16 @@ def test_every_call_that_takes_a_body_bounds_it(server: Server) -> None:
     assert {"POST /predict", *SMALL[:2]} <= calls
     for call in calls:
         assert answer_of(begin(server, 10_000_000, b"{", call)) == (413, "body_too_large"), call
+
+
+def test_an_idle_connection_is_kept_as_long_as_the_settings_say(server: Server) -> None:
+    address = urlsplit(server.url)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=30)
+    for _ in range(2):
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+        answered = time.monotonic()
+        time.sleep(KEEP_ALIVE_SECONDS / 4)
+    assert connection.sock.recv(1) == b""
+    assert time.monotonic() - answered >= KEEP_ALIVE_SECONDS - 0.1
+    connection.close()

@@ -36,9 +36,6 @@ the generation before while there are two), models' manifests."""
 NAMES_PORT = 53
 """Of name servers, which a front asks where the collector of traces is."""
 
-KEEP_ALIVE_SECONDS = 65
-"""Longer than load balancers keep idle connections (60 s): it is they who must close first."""
-
 
 def main(
     front: int,
@@ -82,7 +79,7 @@ def main(
             forwarded_allow_ips=list(settings.trusted_proxies),
             ssl_certfile=settings.tls_certfile,
             ssl_keyfile=settings.tls_keyfile,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         )
         config.load()
