@@ -13,7 +13,10 @@ import pytest
 import yaml
 
 from deploy.chroot_build import instructions
+from gsop import __version__
 from gsop.backends.gpus import NEEDED_DRIVERS
+from gsop.settings import Settings
+from tests.helm import CHART, rendered
 from tests.support import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -137,34 +140,124 @@ def test_what_is_applied_is_there_and_each_file_is_applied(folder: Path) -> None
     assert named == {path.name for path in folder.iterdir()} - {"kustomization.yaml"}
 
 
+CHARTED: dict[str, dict[str, Any]] = {
+    "base": {},
+    "gpu": {"gpu": True},
+    "hpa": {"autoscale": {"by": "hpa"}},
+    "ingress": {"ingress": {"enabled": True}},
+    "keda": {"autoscale": {"by": "keda"}},
+    "monitoring": {"monitor": {"enabled": True}},
+    "shared": {"sharedSecret": "gsop-shared"},
+    "store": {"store": {"address": "s3://models/shop"}},
+}
+"""The values by which the chart is what a folder of kustomize's is."""
+
+ALL_AT_ONCE = {
+    "autoscale": {"by": "keda", "min": 1, "max": 1},
+    "settings": {"GSOP_SLOTS": 2_000_000, "GSOP_HEAD_SECONDS": 2.5, "GSOP_INSPECT": False},
+    "drain": {"delaySeconds": 20, "seconds": 60},
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"pool": "gpus"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    "resources": {"limits": {"memory": "1Gi"}},
+    **{
+        name: value
+        for key in ("gpu", "ingress", "monitoring", "shared", "store")
+        for name, value in CHARTED[key].items()
+    },
+}
+
+REFUSED = (
+    ({"replcas": 3}, "replcas"),
+    ({"settings": {"GSOP_API_KEYS": "a:admin:0"}}, "GSOP_API_KEYS"),
+    ({"drain": {"delaySeconds": 3}}, "delaySeconds"),
+    ({"store": {"address": "models/shop"}}, "address"),
+    ({"autoscale": {"min": 3, "max": 2}}, "autoscale.min (3) is above autoscale.max (2)"),
+)
+
+
+@pytest.fixture(scope="module")
+def chart() -> list[Any]:
+    """What Helm makes of the chart: as CHARTED has it, then all at once, then the refused."""
+    return rendered(*CHARTED.values(), ALL_AT_ONCE, *(values for values, _ in REFUSED))
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders them")
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_what_kubernetes_is_given_is_as_its_schemas_say(folder: Path) -> None:
+def test_what_kubernetes_is_given_is_as_its_schemas_say(folder: Path, chart: list[Any]) -> None:
     command = ["kubectl", "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     found = list(yaml.safe_load_all(done.stdout))
-    for resource in found:
+    check(found, is_scaled=folder.name in ("hpa", "keda"))
+    # The chart is the same, whatever it is that there is to say.
+    assert by_kind(chart[list(CHARTED).index(folder.name)]) == by_kind(found)
+
+
+def test_the_chart_is_as_the_schemas_say(chart: list[Any]) -> None:
+    for (name, _), found in zip(CHARTED.items(), chart, strict=False):
+        check(found, is_scaled=name in ("hpa", "keda"))
+    together = chart[len(CHARTED)]
+    check(together, is_scaled=True)
+    resources = by_kind(together)
+    egress = resources["NetworkPolicy"]["spec"]["egress"][0]["ports"]
+    assert [each["port"] for each in egress] == [443, 6379, 53, 53]
+    (container,) = resources["Deployment"]["spec"]["template"]["spec"]["containers"]
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert given["GSOP_SLOTS"] == "2000000"
+    assert given["GSOP_HEAD_SECONDS"] == "2.5"
+    assert given["GSOP_INSPECT"] == "false"
+    assert container["resources"] == {"limits": {"memory": "1Gi"}}
+
+
+def test_the_chart_refuses_what_it_does_not_know(chart: list[Any]) -> None:
+    for (_, reason), told in zip(REFUSED, chart[-len(REFUSED) :], strict=True):
+        assert isinstance(told, str), reason
+        assert reason in told
+
+
+def test_the_chart_has_the_version_of_the_service() -> None:
+    told = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert told["version"] == told["appVersion"] == __version__
+
+
+def by_kind(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    """Resources by their kind, without what Helm marks its own by, variables by their names."""
+    found = {}
+    for resource in resources:
+        kept = dict(resource)
+        kept["metadata"] = {k: v for k, v in resource["metadata"].items() if k != "labels"}
+        if resource["kind"] == "Deployment":
+            (container,) = kept["spec"]["template"]["spec"]["containers"]
+            container["env"].sort(key=lambda entry: entry["name"])
+        found[resource["kind"]] = kept
+    assert len(found) == len(resources)
+    return found
+
+
+def check(resources: list[dict[str, Any]], *, is_scaled: bool) -> None:
+    """As schemas say; instances are counted by one alone; times and names go together."""
+    for resource in resources:
         if resource["kind"] not in OTHERS:
             kubernetes_validate.validate(resource, KUBERNETES, strict=True)
-    kinds = [resource["kind"] for resource in found]
-    assert len(kinds) == len(set(kinds))
-    check_replicas(found, is_scaled=folder.name in ("hpa", "keda"))
-
-
-def check_replicas(resources: list[dict[str, Any]], *, is_scaled: bool) -> None:
-    """Instances are counted by one alone, and times and names go together."""
-    by_kind = {resource["kind"]: resource for resource in resources}
-    spec = by_kind["Deployment"]["spec"]
+    kinds = by_kind(resources)
+    spec = kinds["Deployment"]["spec"]
     assert ("replicas" in spec) is not is_scaled
     labels = spec["template"]["metadata"]["labels"]
-    assert by_kind["Service"]["spec"]["selector"] == labels
+    assert kinds["Service"]["spec"]["selector"] == labels
     for kind, field in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
-        assert by_kind[kind]["spec"][field]["matchLabels"] == labels
+        assert kinds[kind]["spec"][field]["matchLabels"] == labels
     (container,) = spec["template"]["spec"]["containers"]
-    times = {entry["name"]: entry.get("value") for entry in container["env"]}
-    drain = float(times["GSOP_DRAIN_DELAY_SECONDS"]) + float(times["GSOP_DRAIN_SECONDS"])
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    settings = {f"GSOP_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in given if name.startswith("GSOP_")} <= settings
+    drain = float(given["GSOP_DRAIN_DELAY_SECONDS"]) + float(given["GSOP_DRAIN_SECONDS"])
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= drain + 5
     # An instance that leaves is out of the Service before it takes no more.
     probe = container["readinessProbe"]
     silent = probe["periodSeconds"] * probe.get("failureThreshold", 3)
-    assert float(times["GSOP_DRAIN_DELAY_SECONDS"]) > silent
+    assert float(given["GSOP_DRAIN_DELAY_SECONDS"]) > silent
+    if "PodMonitor" in kinds and "ScaledObject" in kinds:
+        # What the autoscaler asks for is what is scraped: the job is the pods' label.
+        label = kinds["PodMonitor"]["spec"]["jobLabel"]
+        (trigger,) = kinds["ScaledObject"]["spec"]["triggers"]
+        assert f'job="{labels[label]}"' in trigger["metadata"]["query"]
