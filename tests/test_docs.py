@@ -2,10 +2,12 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gsop.api.http.problems import BY_STATUS
 from gsop.commands.options import default_text
 from gsop.commands.parser import make_parser
 from gsop.errors import GSoPError, SetupError
@@ -38,14 +40,24 @@ def test_readme_names_no_setting_that_is_not_there() -> None:
     assert named <= {name.upper() for name in Settings.model_fields}
 
 
-def test_readme_tells_every_error_code() -> None:
-    def codes(root: type[GSoPError]) -> set[str]:
-        return {root.code}.union(*(codes(child) for child in root.__subclasses__()))
+def test_readme_tells_every_error_code_beside_its_status() -> None:
+    def below(root: type[GSoPError]) -> Iterator[tuple[str, int]]:
+        yield root.code, root.status
+        for child in root.__subclasses__():
+            yield from below(child)
 
     # "unavailable" is the root of three; SetupError never reaches a client.
     assert SetupError.code == "internal"
-    for code in codes(GSoPError) - {"unavailable"} | {"not_found", "method_not_allowed"}:
-        assert f"`{code}`" in README
+    expected = dict(below(GSoPError)) | {code: status for status, (code, _) in BY_STATUS.items()}
+    del expected["unavailable"]
+    table = README.partition("| status | codes |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    told = {}
+    for row in table:
+        statuses, codes = row.split("|")[1:3]
+        for code in re.findall(r"`([a-z_]+)`", codes):
+            told[code] = {int(status) for status in statuses.split(",")}
+    assert told.keys() == expected.keys()
+    assert all(status in told[code] for code, status in expected.items())
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)

@@ -26,11 +26,12 @@ ERROR_CODE = "gsop.error"
 
 MEDIA_TYPE = "application/problem+json"
 
-_TITLES = {
+BY_STATUS = {
     400: (RequestError.code, RequestError.title),
     404: ("not_found", "Not found"),
     405: ("method_not_allowed", "Method not allowed"),
 }
+"""Code and title of what the router itself refuses, by its status."""
 
 
 def problem(error: GSoPError) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def _on_validation_error(_: Request, error: Exception) -> Response:
 
 def _on_http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class
-    code, title = _TITLES.get(error.status_code, ("http_error", "HTTP error"))
+    code, title = BY_STATUS.get(error.status_code, ("http_error", "HTTP error"))
     body = Problem(title=title, status=error.status_code, detail=str(error.detail), code=code)
     return JSONResponse(
         body.model_dump(), error.status_code, headers=error.headers, media_type=MEDIA_TYPE
