@@ -21,6 +21,7 @@ from gsop.commands.options import (
     comma_separated,
     run,
 )
+from gsop.commands.size_arguments import add_size
 from gsop.errors import GSoPError
 from gsop.keys import KeyScope
 
@@ -72,6 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_publish(commands.add_parser("publish", help="put a finished run into the store"))
     _add_key(commands.add_parser("key", help="make an API key, and the entry that admits it"))
     _add_compare(commands.add_parser("compare", help="measure what the gates are worth"))
+    add_size(commands.add_parser("size", help="say what a rate needs: instances, cores, slots"))
     add_models(commands.add_parser("models", help="look into the model store, and add to it"))
     return parser
 
