@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.simulation import (
+from benchmarks.fleet import (
     LOOK_SECONDS,
     Autoscaler,
     Instance,
