@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         description="Requests a second that a key may make (429 beyond it), after twice as many at "
         "once; 0: any.",
     )
+    rate_shared: bool = Field(
+        False,
+        description="Whether that counts for all instances of `GSOP_SHARED_URL` together, some "
+        "seconds after the fact; while it is away, for each alone.",
+    )
     allow_anonymous: bool = Field(
         False, description="Whether to listen on a public address without API keys."
     )
@@ -422,6 +427,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "GSOP_FOLLOW without GSOP_STATE: name the file that is to be followed, or a remote "
                 "store"
+            )
+        if self.rate_shared and not (self.shared_url and self.rate_per_key):
+            raise ValueError(
+                "GSOP_RATE_SHARED without GSOP_SHARED_URL and GSOP_RATE_PER_KEY: set all three, or "
+                "leave it out"
             )
         if self.tls_keyfile is not None and self.tls_certfile is None:
             raise ValueError("GSOP_TLS_KEYFILE without GSOP_TLS_CERTFILE: set both, or neither")

@@ -30,6 +30,8 @@ CASES = [
             "service",
             "keys",
             "key_use",
+            "key_asked",
+            "key_parts",
             "fronts",
             "traffic",
             "versions",

@@ -9,6 +9,8 @@ traffic      ``()``                                the supervisor (:mod:`~gsop.a
 versions     ``()``                                the supervisor (:mod:`~gsop.arena.bulletin`)
 keys         ``()``                                the supervisor (:mod:`~gsop.arena.bulletin`)
 key_use      ``(fronts, numbers + 1)``             each front its own row
+key_asked    ``(fronts, numbers + 1)``             each front its own row
+key_parts    ``(numbers + 1,)``                    the supervisor (:mod:`gsop.serving.rates`)
 counters     ``(fronts + 2 · engines, …)``         each process its own row
 forgotten    ``(…)``                               the supervisor
 comparisons  ``(fronts, places)``                  each front its own row
@@ -136,6 +138,8 @@ class ServiceMemory(Block[ServicePlan]):
             "versions": Region(BULLETIN, (), whole("supervisor")),
             "keys": Region(BULLETIN, (), whole("supervisor")),
             "key_use": Region(np.float64, (fronts, MOST_KEY_NUMBERS + 1), row("front")),
+            "key_asked": Region(np.float64, (fronts, MOST_KEY_NUMBERS + 1), row("front")),
+            "key_parts": Region(np.float64, (MOST_KEY_NUMBERS + 1,), whole("supervisor")),
             "counters": Region(np.float64, (fronts + 2 * engines, length), counters_of),
             "forgotten": Region(np.float64, (length,), whole("supervisor")),
             "comparisons": Region(COMPARISON, (fronts, MOST_VERSIONS), row("front")),

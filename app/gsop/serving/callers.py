@@ -33,7 +33,12 @@ class Callers:
         self._ring: Bulletin[_Ring] = Bulletin(memory.view("keys"), _Ring.parse)
         self._use = memory.own("key_use")
         # The kernel spreads a client's connections over the fronts, so is its rate.
-        self._rate = memory.settings.rate_per_key / memory.settings.front_count
+        self._fronts = memory.settings.front_count
+        self._rate = memory.settings.rate_per_key / self._fronts
+        # Where it counts for all instances together: how often keys came, and what is ours of it.
+        is_shared = memory.settings.rate_shared
+        self._asked = memory.own("key_asked") if is_shared else None
+        self._parts = memory.view("key_parts")
         self._tokens: dict[int, tuple[float, float]] = {}
 
     def admit(self, key: bytes) -> Caller:
@@ -57,14 +62,18 @@ class Callers:
 
     def _take(self, number: int) -> None:
         """A token of a bucket that fills by the rate."""
-        now, most = time.monotonic(), max(1.0, self._rate * BURST_SECONDS)
+        rate = self._rate
+        if self._asked is not None:
+            self._asked[number] += 1
+            rate = self._parts[number].item() / self._fronts or rate
+        now, most = time.monotonic(), max(1.0, rate * BURST_SECONDS)
         tokens, then = self._tokens.get(number, (most, now))
-        tokens = min(most, tokens + (now - then) * self._rate)
+        tokens = min(most, tokens + (now - then) * rate)
         if tokens < 1:
             self._tokens[number] = tokens, now
             raise RateLimited(
                 "the key's rate is used up; send fewer requests a second",
-                retry_after=max(1, round((1 - tokens) / self._rate)),
+                retry_after=max(1, round((1 - tokens) / rate)),
             )
         self._tokens[number] = tokens - 1, now
 

@@ -6,6 +6,8 @@ for any of that: where the store is away, each instance goes on alone, and says 
 
     gsop:record:<id>                          one prediction, for a time
     gsop:statistics:<name>/<version>/<sha>    a field for each instance
+
+:mod:`gsop.serving.rates` has its own, where rates of keys are shared too.
 """
 
 import base64
@@ -26,6 +28,7 @@ from gsop.arena.messages import ask_blocking
 from gsop.errors import ConfigError
 from gsop.gates.queries import NewestQuery, Query, StatisticsQuery, ask
 from gsop.gates.statistics import GateStatistics
+from gsop.serving.rates import Rates
 from gsop.settings import Settings
 from gsop.store.manifest import Manifest
 
@@ -157,6 +160,10 @@ class Sharing:
         self._mark = supervisor.memory.settings.replica_mark  # given at the start, if by nobody
         self._seconds = settings.shared_seconds
         self._store = _connected(settings.shared_url)
+        is_limited = settings.rate_shared and settings.rate_per_key > 0
+        self._rates = (
+            Rates(supervisor.memory, supervisor.keeper, self._store) if is_limited else None
+        )
         self._after: dict[tuple[str, int], int] = {}
         self._others: dict[str, OthersSeen] = {}
         self._reached = True
@@ -208,6 +215,8 @@ class Sharing:
                         "the shared store does not answer (%s): this instance goes on alone", error
                     )
                 self._reached, self._others = False, {}
+                if self._rates is not None:
+                    self._rates.stand_alone()
                 pause = min(2 * pause, MOST_PAUSE_SECONDS)
             except Exception:  # a defect must not end it for good
                 log.exception("what is new was not shared")
@@ -217,6 +226,8 @@ class Sharing:
                 self._reached, pause = True, LOOK_SECONDS
 
     def _look(self) -> None:
+        if self._rates is not None:
+            self._rates.exchange(time.time())
         deployment = self._supervisor.present.deployment
         for index, manifest in enumerate(deployment.manifests):
             version = version_of(manifest)

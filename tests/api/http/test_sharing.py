@@ -1,16 +1,16 @@
 """Two instances and what they share, which may be away."""
 
 import shutil
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import httpx
 import pytest
+from redis import Redis
 
 from gsop.keys import make_key
+from tests.background import Background
 from tests.shared_store import Store
 from tests.support import Server, eventually, random_pngs
 
@@ -42,40 +42,36 @@ def bearer(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {KEYS[name][0]}"}
 
 
-class Load:
-    """Sends images to all servers in turn, all the time, and counts what failed."""
+class Load(Background):
+    """Sends images to all servers in turn, and counts what failed."""
 
     def __init__(self, *servers: Server) -> None:
+        super().__init__(self._send)
         self._servers = servers
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._send)
         self.sent = self.failed = 0
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
     def _send(self) -> None:
-        while not self._ended.is_set():
-            for server in self._servers:
-                try:
-                    answer = httpx.post(
-                        f"{server.url}/predict", content=IMAGES[0], headers=PNG | bearer("audit")
-                    )
-                    self.failed += answer.status_code != 200
-                except httpx.HTTPError:
-                    self.failed += 1
-                self.sent += 1
+        for server in self._servers:
+            try:
+                answer = httpx.post(
+                    f"{server.url}/predict", content=IMAGES[0], headers=PNG | bearer("audit")
+                )
+                self.failed += answer.status_code != 200
+            except httpx.HTTPError:
+                self.failed += 1
+            self.sent += 1
 
 
 @pytest.fixture(scope="module")
 def servers(tiny_store: Path, store: Store, keys: Path) -> Iterator[tuple[Server, Server]]:
     """The keys have other numbers in each."""
-    settings = {"models": "tiny", "shared_url": store.url, "shared_seconds": 60}
+    settings = {
+        "models": "tiny",
+        "shared_url": store.url,
+        "shared_seconds": 60,
+        "rate_per_key": 100_000,
+        "rate_shared": True,
+    }
     given = ",".join(str(KEYS[name][1]) for name in ("rival", "lab", "late", "audit"))
     with (
         Server(tiny_store, **settings, api_keys_file=keys) as one,
@@ -113,7 +109,9 @@ def predict(server: Server, name: str) -> str:
     return str(answer.json()["id"])
 
 
-def test_each_finds_what_the_other_made_and_counts_it(servers: tuple[Server, Server]) -> None:
+def test_each_finds_what_the_other_made_and_counts_it(
+    servers: tuple[Server, Server], store: Store
+) -> None:
     one, other = servers
     made = [one.predict(image)["id"] for image in IMAGES[:3]]
     made += [other.predict(image)["id"] for image in IMAGES[3:]]
@@ -122,6 +120,8 @@ def test_each_finds_what_the_other_made_and_counts_it(servers: tuple[Server, Ser
         assert server.http.get("/attention").json()["instances"] == 2
         for id_ in made:
             assert eventually(partial(found, server, id_))["id"] == id_
+    with Redis.from_url(store.url) as asked:  # how often keys came is told there as well
+        assert eventually(lambda: asked.keys("gsop:asked:*"))
     assert found(one, made[0]) == found(other, made[0])
     both = [server.http.get("/attention").json()["stages"] for server in servers]
     assert both[0][0]["mean"] == pytest.approx(both[1][0]["mean"])
