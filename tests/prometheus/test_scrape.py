@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -22,6 +21,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.background import Background
 from tests.failing_backends import NAN
 from tests.prometheus.test_dashboard import QUERIES, filled
 from tests.prometheus.test_rules import ALERTS, RECORDS, RULES
@@ -104,33 +104,21 @@ class Prometheus:
         return {series["metric"]["alertname"] for series in self.ask("ALERTS")}
 
 
-class Load:
+def load(server: Server, clients: int) -> Background:
     """Sends images all the time."""
 
-    def __init__(self, server: Server, clients: int) -> None:
-        self._server, self._clients = server, clients
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._send)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _send(self) -> None:
-        while not self._ended.is_set():
-            asyncio.run(
-                send_all(
-                    self._server.url,
-                    IMAGES,
-                    clients=self._clients,
-                    requests=4 * self._clients,
-                    query={"familiarity": "true"},
-                )
+    def send() -> None:
+        asyncio.run(
+            send_all(
+                server.url,
+                IMAGES,
+                clients=clients,
+                requests=4 * clients,
+                query={"familiarity": "true"},
             )
+        )
+
+    return Background(send)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +151,7 @@ def test_every_record_and_every_panel_has_series(server: Server, prometheus: Pro
     } | {query: shortened(filled(query)) for query in QUERIES}
     # Two windows of 100 different images before drift has a score.
     different = random_pngs(260)
-    with Load(server, 2):
+    with load(server, 2):
         for image in different:
             server.http.post("/predict", content=image, headers={"Content-Type": "image/png"})
         silent = set(expressions)
@@ -193,7 +181,7 @@ def test_alerts_name_metrics_that_there_are(prometheus: Prometheus) -> None:
 
 
 def test_nothing_is_alerted_while_all_is_well(server: Server, prometheus: Prometheus) -> None:
-    with Load(server, 1):
+    with load(server, 1):
         eventually(lambda: prometheus.ask("job:gsop_requests:rate5m"))
         time.sleep(2)
     serious = {alert["alert"] for alert in ALERTS if alert["labels"]["severity"] == "page"}
@@ -202,7 +190,7 @@ def test_nothing_is_alerted_while_all_is_well(server: Server, prometheus: Promet
 
 
 def test_overload_is_alerted(server: Server, prometheus: Prometheus) -> None:
-    with Load(server, 24):
+    with load(server, 24):
         eventually(lambda: "GsopOverloaded" in prometheus.firing(), 60)
 
 
@@ -214,7 +202,7 @@ def test_a_bad_canary_is_alerted(server: Server, prometheus: Prometheus) -> None
     server.http.put(
         "/models/digits/traffic", json=traffic, headers={"If-Match": etag}
     ).raise_for_status()
-    with Load(server, 2):
+    with load(server, 2):
         for record in WITHOUT_CANARY:
             eventually(partial(prometheus.ask, record), 60)
     marked = png(np.full((32, 32, 3), NAN, np.uint8))
