@@ -11,14 +11,16 @@ from tests.images.support import GREY, MAX_PIXELS, RGB, as_it_is, grey
 
 class TestOrientation:
     @pytest.mark.parametrize("orientation", range(1, 9))
-    @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+    @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
     def test_is_followed(self, name: str, orientation: int) -> None:
+        """In AVIF by the container, as in HEIC, of which tests/images/test_heif.py has the same."""
         scene = picture(61, 83)
-        options = {"quality": 98} if name == "JPEG" else {"lossless": True}
+        lossy = {"JPEG": {"quality": 98}, "AVIF": {"quality": 98, "subsampling": "4:4:4"}}
+        options = lossy.get(name, {"lossless": True})
         data = encode(stored(scene, orientation), name, exif=exif(orientation), **options)
         seen = decode(data, input_spec(40, 50, 61), max_pixels=MAX_PIXELS).astype(int)
         expected = scene[10:50, 16:66]  # the centre, (61 - 40) // 2 and (83 - 50) // 2
-        assert np.abs(seen - expected).max() <= (6 if name == "JPEG" else 0)
+        assert np.abs(seen - expected).max() <= (6 if name in lossy else 0)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("size", [(300, 400), (95, 70), (20, 31)])

@@ -1,6 +1,7 @@
 """How the HEIC files beside this were made: ``python -m tests.images.files.make``.
 
 Wants pillow-heif, whose wheel holds an encoder (x265, GPL) that the service neither needs nor has.
+``arithmetic.jpg`` is ``jpegtran -arithmetic`` of ``tests.images.test_rare.JPEG``.
 """
 
 from pathlib import Path
