@@ -3,6 +3,7 @@
 That the service lives within it is tried in ``tests/test_confined.py``.
 """
 
+import re
 import shutil
 import subprocess
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,8 @@ BASE = DEPLOY / "kubernetes" / "base"
 OVERLAYS = DEPLOY / "kubernetes" / "overlays"
 DOCKERFILE = list(instructions((ROOT / "Dockerfile").read_text()))
 USER = "10001:10001"
+APPLICATION = (DEPLOY / "ray" / "app.py").read_text()
+"""As text: Ray is not among the packages of the tests."""
 
 
 def environment() -> dict[str, str]:
@@ -218,6 +221,27 @@ def test_the_chart_refuses_what_it_does_not_know(chart: list[Any]) -> None:
 def test_the_chart_has_the_version_of_the_service() -> None:
     told = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert told["version"] == told["appVersion"] == __version__
+
+
+def test_ray_is_given_one_application_by_both_files() -> None:
+    alone = yaml.safe_load((DEPLOY / "ray" / "config.yaml").read_text())
+    service = yaml.safe_load((DEPLOY / "ray" / "service.yaml").read_text())["spec"]
+    given = yaml.safe_load(service["serveConfigV2"])
+    assert given == {"applications": alone["applications"]}
+    ((deployment,),) = (each["deployments"] for each in given["applications"])
+    (group,) = service["rayClusterConfig"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    limits = container["resources"]["limits"]
+    wanted = deployment["ray_actor_options"]
+    assert limits["nvidia.com/gpu"] == wanted["num_gpus"]
+    assert int(limits["cpu"]) > wanted["num_cpus"]  # Ray's proxy is there too
+    graceful = re.search(r"graceful_shutdown_timeout_s=(\d+)", APPLICATION)
+    assert graceful is not None
+    assert group["template"]["spec"]["terminationGracePeriodSeconds"] > int(graceful[1])
+    assert int(graceful[1]) > Settings.model_fields["drain_seconds"].default
+    slots = int(given["applications"][0]["runtime_env"]["env_vars"]["GSOP_SLOTS"])
+    assert deployment["max_ongoing_requests"] == slots
+    assert f"SLOTS = {slots}\n" in APPLICATION
 
 
 def by_kind(resources: list[dict[str, Any]]) -> dict[str, Any]:
