@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gsop.__main__ import main
+from tests.imagery import encode, heic, picture
 from tests.support import ROOT, random_pngs
 
 pytestmark = pytest.mark.slow
@@ -118,13 +119,35 @@ def test_mistakes_are_one_line_and_a_remedy(
     assert error.count("\n") == 1
 
 
-def test_gates_that_cannot_be_written_are_refused_before_anything_is_computed(
-    tiny_store: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "{images}", "--attention", "/nowhere/g.npz"],
+        ["predict", "{images}", "--attention", "/dev/null/answers"],
+        ["inspect", "{images}/0.png", "--output", "/nowhere/report.html"],
+        ["attention", "{images}", "--output", "/nowhere/report.html"],
+        ["evaluate", "tiny", "--data", "{images}", "--output", "/dev/null/report"],
+    ],
+    ids=lambda arguments: " ".join(arguments[::2]),
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(
+    tiny_store: Path,
+    folder: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(tiny_store, folder, "--attention", "/nowhere/g.npz") == 1
+    def computes(*_: object, **__: object) -> None:
+        pytest.fail("it computes")
+
+    for command in ("predict", "attention", "evaluate"):
+        monkeypatch.setattr(f"gsop.commands.{command}.open_backend", computes)
+    monkeypatch.setattr("gsop.commands.inspect.Inspector.open", computes)
+    common = ["--model-store", str(tiny_store), "--quiet"]
+    assert main([argument.format(images=folder) for argument in arguments] + common) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert "/nowhere/g.npz cannot be written" in said.err
+    assert f"{arguments[-1]} cannot be written: name a f" in said.err
 
 
 def test_a_reader_that_has_had_enough_ends_it_quietly(tiny_store: Path, folder: Path) -> None:
@@ -146,6 +169,26 @@ def test_hidden_leftovers_are_no_images_and_odd_names_are_written(
     assert run(tiny_store, tmp_path) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["file"].endswith("caf\\xe9.png")
+
+
+def test_what_phones_save_is_classified(
+    tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "IMG_0001.HEIC").write_bytes(heic("turned-6"))
+    (tmp_path / "PXL_0002.avif").write_bytes(encode(picture(9, 9), "AVIF"))
+    assert run(tiny_store, tmp_path) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(line["predictions"]) for line in lines] == [5, 5]
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["predict", "x.png"], ["models", "list"]])
+def test_a_store_whose_path_is_no_utf8_is_named(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / os.fsdecode(b"caf\xe9")
+    store.mkdir()
+    assert main([*arguments, "--model-store", str(store)]) == 1
+    assert f"GSOP_MODEL_STORE: {tmp_path}/caf\\xe9 is no UTF-8: rename" in capsys.readouterr().err
 
 
 def test_models_are_listed(tiny_store: Path, capsys: pytest.CaptureFixture[str]) -> None:

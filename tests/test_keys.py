@@ -62,10 +62,14 @@ def test_entries_come_from_the_environment_and_from_a_file(
     assert audit.scopes == {KeyScope.PREDICT, KeyScope.ADMIN}
 
 
-def test_the_variable_takes_a_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_takes_a_whole_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shop, audit = make_key("shop", ["predict"])[1], make_key("audit", ["admin"])[1]
     monkeypatch.setenv("GSOP_API_KEYS", f"# who, and what: a, b\n{shop}  # May\n\n{audit}\n")
     assert Settings.load().api_keys == (shop, audit)
+    file = tmp_path / "more"
+    more = make_key("more", ["predict"])[1]
+    file.write_text(f"{more}\n")
+    assert read_api_keys(file) == (shop, audit, more)  # as it is read again while serving
 
 
 def test_a_second_key_of_a_name_is_refused_before_it_is_written(

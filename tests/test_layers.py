@@ -14,6 +14,7 @@ SOURCE = ROOT / "app"
 LAYERS = (
     ("gsop.errors",),
     ("gsop.cpus", "gsop.cuda_options", "gsop.environment", "gsop.html", "gsop.keys", "gsop.logs"),
+    ("gsop.paths",),
     ("gsop.settings",),
     ("gsop.processes", "gsop.images", "gsop.model", "gsop.reports"),
     ("gsop.gates",),

@@ -138,7 +138,7 @@ def test_a_prefix_begins_with_a_slash_and_ends_without(path: str) -> None:
 
 
 def test_a_path_that_is_no_utf8_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"GSOP_MODEL_STORE: 'caf\\udce9' is no UTF-8"):
+    with pytest.raises(ConfigError, match=r"GSOP_MODEL_STORE: caf\\xe9 is no UTF-8"):
         Settings.load(model_store=os.fsdecode(b"caf\xe9"))
 
 

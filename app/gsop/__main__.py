@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from gsop.processes.import_path import leave_working_folder_out
-from gsop.processes.streams import open_standard_streams
+from gsop.processes.streams import open_standard_streams, take_every_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         open_standard_streams()
+        take_every_text()
         leave_working_folder_out()
     # Only now: what it imports must not come from the working folder.
     from gsop.commands.parser import run_command

@@ -22,6 +22,7 @@ from gsop.cuda_options import CudaOptions
 from gsop.environment import CageMode
 from gsop.errors import ConfigError
 from gsop.keys import ApiKey, check_distinct, read_entries
+from gsop.paths import is_utf8, printable
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -368,8 +369,8 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _parse_keys(cls, value: object) -> object:
-        if isinstance(value, str):  # perhaps a whole file, with its comments
-            value = re.sub(r"#[^\n]*", "", value).replace(",", " ").split()
+        if isinstance(value, str):
+            value = _entries(value)
         if isinstance(value, list | tuple):
             return tuple(ApiKey.parse(part) if isinstance(part, str) else part for part in value)
         return value
@@ -404,9 +405,10 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, Path) and not _is_utf8(str(value)):
+            if isinstance(value, Path) and not is_utf8(value):
                 raise ValueError(
-                    f"GSOP_{name.upper()}: {str(value)!a} is no UTF-8: rename the file or folder"
+                    f"GSOP_{name.upper()}: {printable(value)} is no UTF-8: rename the file or "
+                    "folder"
                 )
         _check_devices(self.devices)
         try:
@@ -528,14 +530,6 @@ _OF_KUBERNETES = re.compile(r"GSOP_(SERVICE|PORT_\d)")
 """What Kubernetes sets for a service that is called gsop."""
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # the system's bytes, kept as surrogates
-        return False
-    return True
-
-
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|(GPU|MIG)-[\w/-]+")
 
 
@@ -550,13 +544,18 @@ def _check_devices(names: Sequence[str]) -> None:
         raise ValueError("GSOP_DEVICE names no device, or auto beside others: name each of them")
 
 
+def _entries(text: str) -> list[str]:
+    """Of ``GSOP_API_KEYS``: separated by commas or spaces, or a whole file with its comments."""
+    return re.sub(r"#[^\n]*", "", text).replace(",", " ").split()
+
+
 def read_api_keys(path: Path) -> tuple[ApiKey, ...]:
     """The keys of ``GSOP_API_KEYS`` and of its file, as they are now.
 
     Raises:
         ConfigError: if the file cannot be read, or an entry is wrong.
     """
-    given = os.environ.get("GSOP_API_KEYS", "").replace(",", " ").split()
+    given = _entries(os.environ.get("GSOP_API_KEYS", ""))
     try:
         keys = tuple(map(ApiKey.parse, [*given, *read_entries(path)]))
         check_distinct(keys)

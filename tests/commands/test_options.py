@@ -110,3 +110,30 @@ def test_every_option_is_a_parameter_of_the_commands_function(command: str) -> N
     assert {parameter.name for parameter in parameters} == {
         destination.partition(".")[0] for destination in destinations(command)
     }
+
+
+PATHS = [
+    (command, action)
+    for command, parser in COMMANDS.items()
+    for action in parser._actions
+    if action.type is Path and action.option_strings
+]
+
+
+@pytest.mark.parametrize(("command", "action"), PATHS, ids=lambda x: getattr(x, "dest", x))
+def test_a_dash_is_no_file_but_where_it_is_standard_output(
+    command: str, action: argparse.Action, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (option,) = action.option_strings
+    with pytest.raises(SystemExit) as ended:
+        make_parser().parse_args([*command.split()[1:], f"{option}=-"])
+    assert ended.value.code == 2
+    assert f"argument {option}: - is neither" in capsys.readouterr().err
+
+
+def test_a_dash_is_where_predictions_go_without_a_file() -> None:
+    def output(*arguments: str) -> object:
+        return make_parser().parse_args(["predict", "a.png", *arguments]).output
+
+    assert output() is output("--output", "-") is None
+    assert output("--output", "./-") == Path("-")

@@ -17,6 +17,7 @@ from gsop.commands.shards import IDENTITY_FILE, read_parquet
 from gsop.errors import ConfigError
 from gsop.gates import plates
 from gsop.gates.groups import Groups
+from gsop.paths import check_file
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
@@ -55,6 +56,8 @@ def attention(
         ConfigError: if a folder holds nothing to compare, or the report cannot be written.
         StoreError: if a version is not to be had.
     """
+    if output is not None:
+        check_file(output)
     read = _Reader(settings, by, progress)
     seen = read.see(folder, model)
     other = None

@@ -36,7 +36,7 @@ from gsop.train.report.alike import thumbnails
 from gsop.train.report.answers import Answers, RowsFormat
 from gsop.train.report.findings import Findings, Others
 from gsop.train.report.rates import Paired
-from gsop.train.report.written import write_report
+from gsop.train.report.written import check_report, write_report
 
 Part = Literal["held-out", "training"]
 
@@ -74,6 +74,8 @@ def evaluate(
     Raises:
         SetupError: if the model or the images are not to be had.
     """
+    if output is not None:
+        check_report(output, rows)
     started = datetime.now(UTC).replace(microsecond=0)
     manifest = resolve(settings.model_store, reference)
     other = None if against is None else resolve(settings.model_store, against)

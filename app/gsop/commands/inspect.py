@@ -13,6 +13,7 @@ from gsop.images import Pixels, decode
 from gsop.inspection.inspector import Inspector
 from gsop.inspection.report import npz, report
 from gsop.inspection.views import Inspection, Switched
+from gsop.paths import check_file
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 
@@ -47,6 +48,7 @@ def inspect(
     write = _WRITERS.get(output.suffix.lower())
     if write is None:
         raise ConfigError(f"{output}: name a file that ends in .html (a report) or .npz (numbers)")
+    check_file(output)
     manifest = resolve(settings.model_store, model or settings.models[0])
     torch.set_num_threads(settings.torch_threads or cpu_count())
     inspector = Inspector.open(settings.model_store / manifest.name / manifest.version)

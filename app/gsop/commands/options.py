@@ -23,6 +23,28 @@ METAVARS: dict[object, str] = {
 """What stands for a value of a setting in the help; else the setting's name."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser to which, and to whose commands, ``-`` is the path of nothing."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("type", Path, _path)
+
+
+def _path(text: str) -> Path:
+    if text == "-":
+        raise argparse.ArgumentTypeError(
+            "- is neither standard input nor standard output here: name a file or folder, one that "
+            "is called so as ./-"
+        )
+    return Path(text)
+
+
+def standard_output_or_path(text: str) -> Path | None:
+    """The value of an option by which a file is written, or with ``-`` the standard output."""
+    return None if text == "-" else Path(text)
+
+
 def run(options: argparse.Namespace) -> int:
     """Run the command that was parsed; the exit status.
 

@@ -2,7 +2,6 @@
 
 import csv
 import glob
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +17,7 @@ from gsop.commands.local import Answered, answer_all, open_backend
 from gsop.commands.shards import Shards
 from gsop.errors import ConfigError
 from gsop.images import SUFFIXES
+from gsop.paths import check_file, check_folder, printable
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
@@ -57,8 +57,8 @@ def predict(
         StoreError: if the model cannot be loaded.
     """
     fills = attention is not None and attention.suffix.lower() != ".npz"  # a folder
-    if attention is not None and not fills:
-        _check_writable(attention)
+    if attention is not None:
+        (check_folder if fills else check_file)(attention)
     files = find_files(patterns)
     manifest = resolve(settings.model_store, model or settings.models[0])
     if attention is not None and fills:
@@ -155,17 +155,6 @@ def _open(output: Path | None) -> AbstractContextManager[TextIO]:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
 
 
-def _check_writable(path: Path) -> None:
-    """Say now what would else be found out when all is computed."""
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise ConfigError(f"{path} cannot be written: name a file in a folder that there is")
-
-
-def _printable(path: Path) -> str:
-    """A path as text; bytes that are no UTF-8 are written as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def _save_gates(path: Path, manifest: Manifest, answers: Sequence[FileAnswer]) -> None:
     """One array a gate, ``(N, …)``, and the ``files`` that its rows belong to."""
     rows = [a.values for a in answers if a.values is not None]
@@ -173,7 +162,7 @@ def _save_gates(path: Path, manifest: Manifest, answers: Sequence[FileAnswer]) -
     values = np.stack(rows) if rows else np.zeros((0, layout.width), np.float32)
     arrays: dict[str, Any] = {gate.name: part for gate, part in layout.gates_of(values)}
     try:
-        np.savez(path, files=np.array([_printable(a.source) for a in answers]), **arrays)
+        np.savez(path, files=np.array([printable(a.source) for a in answers]), **arrays)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -185,7 +174,7 @@ Writer = Callable[[FileAnswer], None]
 
 def _jsonl(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
     def write(answer: FileAnswer) -> None:
-        line: dict[str, Any] = {"file": _printable(answer.source)}
+        line: dict[str, Any] = {"file": printable(answer.source)}
         if answer.values is None:
             line["error"] = {"code": _code(answer), "detail": str(answer.error)}
         else:
@@ -201,11 +190,11 @@ def _csv(output: TextIO, manifest: Manifest, top_k: int) -> Writer:
 
     def write(answer: FileAnswer) -> None:
         if answer.values is None:
-            rows.writerow((_printable(answer.source), "", "", "", "", _code(answer)))
+            rows.writerow((printable(answer.source), "", "", "", "", _code(answer)))
             return
         scores = manifest.answer.top_classes(answer.values, top_k)
         for rank, score in enumerate(scores, start=1):
-            name = _printable(answer.source)
+            name = printable(answer.source)
             rows.writerow((name, rank, score.class_id, score.label, score.probability, ""))
 
     return write

@@ -1,5 +1,6 @@
 """``gsop publish``: a run that came to its end becomes a version in the store."""
 
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import torch
 
-from gsop.backends.torch_device import find_device
+from gsop.backends.gpus import by_uuid
+from gsop.backends.torch_device import compute_exactly, find_device
 from gsop.errors import ConfigError
 from gsop.gates.answers import AnswerLayout
 from gsop.gates.reference import Reference
 from gsop.model.config import gate_layout
 from gsop.model.resnet import GSoPResNet
+from gsop.paths import check_folder
 from gsop.settings import Settings
 from gsop.store.catalog import next_version
 from gsop.store.store import check_new_version, publish
@@ -39,9 +42,11 @@ def publish_run(settings: Settings, folder: Path, *, name: str | None, version: 
     root = settings.own_store
     name = name or run.recipe.name
     version = version or next_version(root, name)
-    check_new_version(root, name, version)
+    check_folder(check_new_version(root, name, version))
     model = run.load_model()
-    device = find_device(settings.devices[0])
+    called = settings.devices[0]
+    device = find_device(by_uuid(called, os.environ), called)
+    compute_exactly()  # what is measured is said to be float32
     data = _data_at_hand(run)
     metrics: dict[str, Any]
     reference, temperature = None, 1.0

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from gsop.commands.local import Answered
 from gsop.errors import ConfigError
+from gsop.paths import printable
 from gsop.store.files import replace_file, sync_folder
 from gsop.store.manifest import Manifest
 
@@ -169,7 +170,7 @@ def _table(manifest: Manifest, answers: Sequence[Answered[Path]]) -> "pyarrow.Ta
 
     errors = [None if a.error is None else a.error.code for a in answers]
     columns: dict[str, pa.Array] = {
-        "file": pa.array([_text(answer.source) for answer in answers]),
+        "file": pa.array([printable(answer.source) for answer in answers]),
         "class_id": pa.array(winners.astype(np.int32), mask=nothing),
         "label": pa.array(
             [layout.labels[w] if k else None for w, k in zip(winners, known, strict=True)],
@@ -187,9 +188,3 @@ def _table(manifest: Manifest, answers: Sequence[Answered[Path]]) -> "pyarrow.Ta
     facts = {"shapes": shapes, "labels": layout.labels, "weights": manifest.sha256}
     table: pa.Table = pa.table(columns).replace_schema_metadata({"gsop": json.dumps(facts)})
     return table
-
-
-def _text(path: Path) -> str:
-    """A file's name as Unicode; bytes that are none are written out in hexadecimal."""
-    raw = str(path).encode(errors="surrogateescape")
-    return raw.decode(errors="backslashreplace")

@@ -13,6 +13,7 @@ from gsop.images import InputSpec, decode
 from gsop.train.data.dataset import BrokenImage
 from gsop.train.data.folder import FolderData
 from gsop.train.data.spec import AugmentSpec, DataSpec
+from tests.imagery import encode, heic, picture
 from tests.support import ROOT
 
 INPUT = InputSpec(height=12, width=10, resize=14, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -175,8 +176,26 @@ def test_names_that_are_no_utf8_are_named(root: Path) -> None:
     assert data.passed_over == "1 files whose names are no UTF-8"
     assert data.fingerprint
     (root / os.fsdecode(b"caf\xe9")).mkdir()
-    with pytest.raises(ConfigError, match=r"no UTF-8, 'caf\\udce9': rename it"):
+    with pytest.raises(ConfigError, match=r"caf\\xe9 is no UTF-8: rename it"):
         opened(root)
+    add(root / os.fsdecode(b"\xe9t\xe9"), "a/1.png", "b/1.png")
+    with pytest.raises(ConfigError, match=r"\\xe9t\\xe9/a is no UTF-8: rename it"):
+        opened(root / os.fsdecode(b"\xe9t\xe9"))
+
+
+def test_what_phones_save_is_trained_on(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(1, 6):
+            name = f"IMG_{number}.HEIC" if number < 5 else "renamed.png"
+            (tmp_path / label / name).write_bytes(heic(f"turned-{number}"))
+            (tmp_path / label / f"PXL_{number}.avif").write_bytes(encode(picture(9, 9), "AVIF"))
+    data = opened(tmp_path)
+    held_out = data.held_out()
+    assert len(data) + len(held_out) == 20
+    for index in range(len(data)):
+        assert data.training_image(index, 0)[0].shape == (12, 10, 3)
+    assert all(decode(sample.image, INPUT, max_pixels=10**6).any() for sample in held_out)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from gsop.errors import ConfigError
 from gsop.images import SUFFIXES
+from gsop.paths import is_utf8, printable
 
 SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"})
 """What archives, network drives and file systems leave behind, at any depth."""
@@ -91,10 +92,8 @@ def list_classes(root: Path, at_least: int = 2) -> Listing:
     classes: dict[str, list[str]] = {}
     passed_over: Counter[str] = Counter()
     for folder in folders:
-        if not _is_utf8(folder.name):
-            raise ConfigError(
-                f"the name of a class's folder in {root} is no UTF-8, {folder.name!a}: rename it"
-            )
+        if not is_utf8(folder):
+            raise ConfigError(f"the folder {printable(folder)} is no UTF-8: rename it")
         names = (file.relative_to(root).as_posix() for file in _images(folder, passed_over))
         classes[folder.name] = sorted(names)
         if not classes[folder.name]:
@@ -151,7 +150,7 @@ def _images(folder: Path, passed_over: Counter[str]) -> Iterator[Path]:
 def _reason_against(file: Path) -> str | None:
     if file.name.startswith("."):
         return "hidden files"
-    if not _is_utf8(str(file)):
+    if not is_utf8(file):
         return "files whose names are no UTF-8"
     if file.suffix.lower() not in SUFFIXES:
         return f"{file.suffix.lower() or 'unnamed'} files"
@@ -160,11 +159,3 @@ def _reason_against(file: Path) -> str | None:
 
 def _is_passed_over(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM_FOLDERS
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # the system's bytes, kept as surrogates
-        return False
-    return True

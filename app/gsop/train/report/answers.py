@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,8 +95,12 @@ class Answers:
             OSError: if it cannot be written.
         """
         file = folder / f"images.{form}"
+        check_form(form)
         if form == "parquet":
-            _write_parquet(file, self.columns())
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.table(self.columns()), file)
             return file
         with file.open("w", encoding="utf-8", newline="") as stream:
             rows = csv.writer(stream, lineterminator="\n")
@@ -105,18 +110,19 @@ class Answers:
         return file
 
 
-def _texts(columns: dict[str, Sequence[Any]]) -> Iterator[list[str]]:
-    for row in zip(*columns.values(), strict=True):
-        yield [f"{value:.6g}" if type(value) is float else str(value) for value in row]
+def check_form(form: RowsFormat) -> None:
+    """Whether rows of this form can be written.
 
-
-def _write_parquet(file: Path, columns: dict[str, Sequence[Any]]) -> None:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
+    Raises:
+        ConfigError: if pyarrow, which Parquet needs, is not installed.
+    """
+    if form == "parquet" and find_spec("pyarrow") is None:
         raise ConfigError(
             "Parquet is written with pyarrow, which is not installed: pip install '.[frames]', "
             "or choose --rows csv"
-        ) from error
-    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+        )
+
+
+def _texts(columns: dict[str, Sequence[Any]]) -> Iterator[list[str]]:
+    for row in zip(*columns.values(), strict=True):
+        yield [f"{value:.6g}" if type(value) is float else str(value) for value in row]

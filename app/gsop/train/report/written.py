@@ -8,10 +8,23 @@ from typing import Any
 
 from gsop.errors import ConfigError
 from gsop.gates.answers import AnswerLayout
-from gsop.train.report.answers import RowsFormat
+from gsop.paths import check_folder
+from gsop.train.figure import new_figure
+from gsop.train.report.answers import RowsFormat, check_form
 from gsop.train.report.drawing import draw_confusion, draw_coverage, draw_reliability
 from gsop.train.report.findings import Findings
 from gsop.train.report.page import Look, report_page
+
+
+def check_report(folder: Path, rows: RowsFormat) -> None:
+    """Whether :func:`write_report` could write; asked before the images are answered.
+
+    Raises:
+        ConfigError: as there.
+    """
+    check_folder(folder)
+    check_form(rows)
+    new_figure("the report's pictures are", 1, 1)
 
 
 def write_report(
