@@ -1,6 +1,6 @@
 """What 8-bit integers would cost and gain on this processor, by OpenVINO.
 
-    uv pip install -c constraints.txt nncf==3.4.0
+    pip install -c constraints.txt '.[benchmarks]'
     python -m benchmarks.int8 --model digits
     python -m benchmarks.int8 --model resnet50 --rounds 3
 
@@ -158,7 +158,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if "int8" in chosen.ways and importlib.util.find_spec("nncf") is None:
         parser.error(
-            "NNCF is not installed: uv pip install -c constraints.txt nncf==3.4.0, or choose other "
+            "NNCF is not installed: pip install -c constraints.txt '.[benchmarks]', or choose other "
             "--ways"
         )
     torch.set_num_threads(cpu_count())

@@ -86,7 +86,7 @@ def photographs() -> dict[str, Pixels]:
     if spec is None:
         raise ImportError(
             "six of the eight photographs come with scikit-image, which is not installed: "
-            "uv pip install scikit-image"
+            "pip install -c constraints.txt '.[benchmarks]'"
         )
     for folder in spec.submodule_search_locations or []:
         for name in ("astronaut", "chelsea", "coffee", "hubble_deep_field", "retina", "rocket"):

@@ -19,9 +19,10 @@ def test_int8_names_nncf(
     with pytest.raises(SystemExit) as ended:
         int8.main()
     assert ended.value.code == 2
-    assert "NNCF is not installed: uv pip install" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "NNCF is not installed: pip install -c constraints.txt '.[benchmarks]'" in told
 
 
 def test_scaling_names_scikit_image_and_gives_no_figure_of_two() -> None:
-    with pytest.raises(ImportError, match=r"eight .*: uv pip install scikit-image"):
+    with pytest.raises(ImportError, match=r"eight .*: pip install .*'\.\[benchmarks\]'"):
         scaling.photographs()
