@@ -153,10 +153,11 @@ class Machine:
         names: of the devices.
         has_bfloat16: whether they have circuits for it.
         registers: the error with which host memory is registered; 0 for none.
+        last_error: of a call whose error nobody was raised; the next kernel's, to all appearance.
     """
 
     has_bfloat16 = True
-    registers = 0
+    registers = last_error = 0
 
     def __init__(
         self, devices: int = 2, *, names: Sequence[str] = (), seed: int | None = None
@@ -216,6 +217,16 @@ class Machine:
                     )
             self.waits.append(why)
             mark.reach()
+
+    def check_launch(self) -> None:
+        """What torch asks after each kernel: is there an error? It is gone by that.
+
+        Raises:
+            RuntimeError: if there is one, whatever it came of.
+        """
+        error, self.last_error = self.last_error, 0
+        if error:
+            raise RuntimeError(f"CUDA error: {error}")
 
     def let_some_run(self) -> None:
         """Some streams get on by themselves, if it was so chosen."""

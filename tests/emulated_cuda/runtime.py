@@ -115,11 +115,11 @@ class Runtime:
 
     def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802  # CUDA's name
         """Pin memory that is there already; ``cudaErrorHostMemoryAlreadyRegistered``, if it is."""
-        if self.machine.registers == 0:
-            was_pinned, error = address in _pinned, 712
+        error = self.machine.registers or (712 if address in _pinned else 0)
+        if not error:
             _pinned.add(address)
-            return error if was_pinned else 0
-        return self.machine.registers
+        self.machine.last_error = error or self.machine.last_error
+        return error
 
     def empty_cache(self) -> None:
         """Give back what is not in use."""

@@ -140,6 +140,7 @@ class Dispatcher:
         written = _written(function, arguments)
         if written is not None:
             stream.submit(lambda: compute(*memories, **named))
+            self.machine.check_launch()
             return written
         if function in DATA_DEPENDENT:
             self.machine.wait(stream.mark(), str(function))
@@ -157,6 +158,7 @@ class Dispatcher:
                 target.copy_(value)
 
         stream.submit(run)
+        self.machine.check_launch()
         return results
 
     def empty(self, like: Tensor, index: int) -> DeviceTensor:

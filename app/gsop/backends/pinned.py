@@ -1,5 +1,6 @@
 """The slots as memory that a CUDA device copies from by itself."""
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ from gsop.backends.base import Pixels
 
 log = logging.getLogger("gsop.engine")
 
-ALREADY_REGISTERED = 712
-"""``cudaErrorHostMemoryAlreadyRegistered``: by another model's backend of this process."""
+_registered: dict[int, Pixels] = {}
+"""What this process has registered, by its address: several models read the same slots."""
 
 
 class Pinned:
@@ -36,11 +37,15 @@ class Pinned:
     def of(cls, memory: Pixels) -> Self | None:
         """That memory, registered; ``None``, with a line in the log, if CUDA refuses it."""
         made = cls(memory)
+        if (known := _registered.get(made._begin)) is not None and known.nbytes == memory.nbytes:
+            return made
         runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         error = int(runtime.cudaHostRegister(made._begin, memory.nbytes, 0))
-        if error in (0, ALREADY_REGISTERED):
+        if error == 0:
+            _registered[made._begin] = memory
             return made
         log.warning("the slots cannot be pinned (CUDA error %d): images are copied first", error)
+        _forget_last_error()
         return None
 
     def find(self, images: Sequence[Pixels]) -> list[Tensor] | None:
@@ -52,6 +57,12 @@ class Pinned:
                 return None
             found.append(self._whole[at : at + image.nbytes].view(1, *image.shape))
         return found
+
+
+def _forget_last_error() -> None:
+    """CUDA tells of a refusal once more, after the next kernel, which has nothing to do with it."""
+    with contextlib.suppress(RuntimeError):
+        torch.zeros(1, device="cuda").add_(1)
 
 
 def _address(image: Pixels) -> int:
