@@ -1,10 +1,12 @@
 """Pixels that a device makes of planes, beside those that decoders make."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from benchmarks import bodies
 from gsop.backends.base import Place
@@ -149,6 +151,35 @@ def test_a_backend_answers_by_bundles_as_by_pixels(tiny_store: Path, seed: int |
         np.testing.assert_allclose(backend.result(first), right, atol=1e-5)
         np.testing.assert_allclose(backend.result(second), right[:2], atol=1e-5)
         assert set(machine.waits) == {"an event"}
+
+
+class Noted(WithTwins):
+    """Notes where its kernel was launched: for memory that is aligned otherwise it is another."""
+
+    launched: ClassVar[set[int]] = set()
+
+    @staticmethod
+    def _fit_bundles(bundles: Tensor, out: Tensor) -> None:
+        Noted.launched.add(out.storage_offset())
+        fit_bundles_twin(bundles, out)
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_its_kernel_is_compiled_before_it_serves(tiny_store: Path, most: int) -> None:
+    """By programs, which an engine may not start any more once it serves."""
+    folder = tiny_store / "tiny" / "1"
+    manifest = read_manifest(folder)
+    given = [bundle(png(), manifest.input)]
+    with emulated(Machine(devices=1)):
+        backend = Noted.open(folder, manifest, Place("cuda", "float32", most))
+        backend.expect_bundles()
+        Noted.launched.clear()
+        backend.warm_up()
+        warm = set(Noted.launched)
+        for _ in range(3):
+            backend.result(backend.submit(given))
+        assert warm == Noted.launched
+        assert len(warm) == backend.depth
 
 
 def test_what_takes_no_bundles_says_so(tiny_store: Path) -> None:

@@ -52,6 +52,16 @@ def test_a_driver_that_is_too_old_is_named_with_the_one_that_is_needed(tmp_path:
     )
 
 
+def test_a_driver_that_is_new_enough_is_not_blamed_for_its_age(tmp_path: Path) -> None:
+    """It may wait for a reboot, or for what connects the GPUs."""
+    root = machine(tmp_path, driver=DRIVER.replace("535.104.05", "580.65.06"), passed=True)
+    found = why_none("2.13.0+cu130", "13.0", {}, root)
+    assert found is not None
+    assert "driver 580.65.06, new enough for torch 2.13.0+cu130, does not start" in found
+    assert "nvidia-smi" in found
+    assert "needs driver" not in found
+
+
 def test_a_cuda_that_is_not_known_needs_a_newer_driver(tmp_path: Path) -> None:
     found = why_none("3.0", "14.1", {}, machine(tmp_path, driver="?", passed=True))
     assert found == (

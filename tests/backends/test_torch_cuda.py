@@ -226,12 +226,49 @@ def test_weights_that_do_not_fit_have_a_reason(tiny_store: Path) -> None:
             TorchCuda.open(folder, read_manifest(folder), Place("cuda", "float32"))
 
 
-def test_other_errors_stay_what_they_are() -> None:
-    def fail() -> None:
-        raise RuntimeError("CUDA error: device-side assert triggered")
+class AsAccelerator(RuntimeError):
+    """As torch's, of a call of CUDA's own."""
 
-    with pytest.raises(RuntimeError, match="device-side assert"):
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.error_code = code
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        AsAccelerator("CUDA error: out of memory", 2),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+)
+def test_memory_ends_in_other_words_too(error: RuntimeError) -> None:
+    """Where a library asks for it, and where torch's allocator is not asked."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(OutOfMemory) as kept:
         within_memory(fail)
+    assert str(kept.value) == str(error)
+    assert kept.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device-side assert triggered"),
+        AsAccelerator("CUDA error: an illegal memory access was encountered", 700),
+    ],
+)
+def test_other_errors_stay_what_they_are(error: RuntimeError) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(RuntimeError) as kept:
+        within_memory(fail)
+    assert kept.value is error
 
 
 # ── graphs ───────────────────────────────────────────────────────────────────────────────────────

@@ -188,22 +188,22 @@ def warm_up_in_memory(backend: Backend[Pending]) -> None:
         SetupError: if not even one image does.
         Exception: whatever else the device raises.
     """
-    while not _fits(backend):
+    while (reason := _why_it_does_not_fit(backend)) is not None:
         manifest = backend.manifest
         if backend.max_batch == 1:
             raise SetupError(
                 f"{backend.device} has no memory for one image of {manifest.name}/"
-                f"{manifest.version}: end what else uses it, or load fewer models"
+                f"{manifest.version}: end what else uses it, or load fewer models ({reason})"
             )
         backend.shrink(backend.max_batch // 2)
 
 
-def _fits(backend: Backend[Pending]) -> bool:
+def _why_it_does_not_fit(backend: Backend[Pending]) -> str | None:
     try:
         backend.warm_up()
-    except OutOfMemory:
-        return False
-    return True
+    except OutOfMemory as error:
+        return str(error).partition("\n")[0]
+    return None
 
 
 def check_answers(backend: Backend[Pending]) -> None:

@@ -4,6 +4,7 @@ For a thousand classes the sums are 123 MB. On the host each answer reads and wr
 45 µs of the engine's one thread; the device has done with a block of answers sooner than that.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,6 +36,16 @@ class DeviceTally:
         with torch.cuda.device(device), torch.cuda.stream(self._stream):
             # As GateStatistics has them: sums, sums of squares, least, greatest.
             self._sums = torch.zeros(4, classes, size, dtype=torch.float64, device=device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch tells at a first time that it may change
+            # Once before it counts: the memory that a block takes is there from now on.
+            self._send(np.zeros((MOST, size), np.float32), np.zeros(MOST, np.int64))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is counted."""
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            self._sums.zero_()
             self._sums[2], self._sums[3] = torch.inf, -torch.inf
 
     @torch.inference_mode()

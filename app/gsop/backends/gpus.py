@@ -31,9 +31,8 @@ def see_only(name: str, environment: MutableMapping[str, str]) -> str:
     if name == "cpu" or environment.get(VISIBLE) in HIDDEN:
         return name
     listed = [part.strip() for part in environment.get(VISIBLE, "").split(",") if part.strip()]
-    if name.startswith(("GPU-", "MIG-")):
-        environment[VISIBLE] = name
-        return "cuda"
+    if (called := by_uuid(name, environment)) != name:
+        return called
     index = int(name.partition(":")[2] or 0)
     if not listed:
         environment[VISIBLE] = str(index)
@@ -42,6 +41,17 @@ def see_only(name: str, environment: MutableMapping[str, str]) -> str:
     else:
         return name  # which is not there, as will be said
     return name if name == "auto" else "cuda"
+
+
+def by_uuid(name: str, environment: MutableMapping[str, str]) -> str:
+    """:func:`see_only` of a GPU or a MIG slice that is named by its UUID; others stay as they are.
+
+    For processes that are one of several with a GPU each, whose numbers are counted among all.
+    """
+    if not name.startswith(("GPU-", "MIG-")):
+        return name
+    environment[VISIBLE] = name
+    return "cuda"
 
 
 def why_none(
@@ -72,6 +82,13 @@ def why_none(
     if not is_passed:
         return "the GPU is not passed to this process: pass it through (docker run --gpus all)"
     needed = NEEDED_DRIVERS.get(int(cuda_version.partition(".")[0]))
+    has = driver.partition(".")[0] if driver is not None else ""
+    if needed is not None and has.isdecimal() and int(has) >= needed:
+        return (
+            f"its driver {driver}, new enough for torch {torch_version}, does not start: "
+            "nvidia-smi says why (after an update it wants a reboot, with NVSwitch "
+            "nvidia-fabricmanager; a container wants /dev/nvidia-uvm)"
+        )
     wants = f"driver {needed} or newer" if needed else "a newer driver"
     return f"torch {torch_version} (CUDA {cuda_version}) needs {wants}, and here is {driver}"
 

@@ -12,7 +12,7 @@ from gsop.backends.device_tally import DeviceTally
 from gsop.backends.fusing import fuse
 from gsop.backends.graphs import Graphs
 from gsop.backends.pinned import Pinned
-from gsop.backends.torch_device import Staged, TorchBackend, within_memory
+from gsop.backends.torch_device import Staged, TorchBackend, compute_exactly, within_memory
 from gsop.gates.tally import ClassTally
 from gsop.images.planes import bundle_bytes, load_library
 from gsop.model.resnet import GSoPResNet
@@ -44,6 +44,7 @@ class TorchCuda(TorchBackend):
         fuse(model, self._options, self._gated_sum)
         self._model = self._compiled(model) if self._options.convolutions == "compiled" else model
         self._graphs: Graphs | None = None
+        self._bundles: Tensor | None = None
         self._slots: Pinned | None = None
         self._tally: ClassTally | None = None
         if self._options.sums == "device":
@@ -70,7 +71,7 @@ class TorchCuda(TorchBackend):
         found = None if self._slots is None else self._slots.find(images)
         if found is not None:
             return found
-        if images[0].ndim == 1:
+        if images[0].ndim == 1 and self._bundles is not None:
             staged = self._bundles[turn, : len(images)]
             np.stack(images, out=staged.numpy())
             return (staged,)
@@ -139,6 +140,11 @@ class TorchCuda(TorchBackend):
         self._graphs = None
         super().warm_up()
         self._graphs = within_memory(self._record)
+        if self._bundles is not None:
+            # The kernel is compiled by programs, which an engine that serves may not start; and
+            # anew for memory that is aligned otherwise, so for each batch in flight.
+            for _ in range(self.depth):
+                self.result(self.submit([np.zeros(self._bundles.shape[2], np.uint8)]))
 
     @torch.inference_mode()
     def _record(self) -> Graphs:
@@ -158,14 +164,3 @@ def fine_sizes(max_batch: int) -> list[int]:
     """Sizes that waste little, ascending: 1, 2, 4, in steps of 4 to 16, and of 8 above."""
     sizes = {1, 2, *range(4, 17, 4), *range(24, max_batch, 8)}
     return [*sorted(size for size in sizes if size < max_batch), max_batch]
-
-
-def compute_exactly() -> None:
-    """What is said to be float32 is float32, of this process's GPUs, too.
-
-    torch would convolve float32 in TF32, which has the ten bits of float16. An answer in
-    ``GSOP_PRECISION=float32`` would be off by a thousandth, and so would be the gates of a network
-    in half precision, which stay in float32 on purpose (:mod:`gsop.model.precision`).
-    """
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False

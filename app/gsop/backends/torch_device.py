@@ -25,6 +25,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 _CUDA_OUT_OF_MEMORY = 2
 """``cudaErrorMemoryAllocation``: of calls that do not go through torch's allocator."""
 
+_LIBRARIES_OUT_OF_MEMORY = (
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
+"""What torch says where a library has no memory for its workspace. The last one, of cuDNN, it says
+where each way to convolve has failed, for whatever reason: for memory, of those that are met."""
+
 DEFAULT_MAX_BATCH = {"cuda": 64, "cpu": 16}
 
 
@@ -101,6 +109,18 @@ def _has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
+def compute_exactly() -> None:
+    """What is said to be float32 is float32, of this process's GPUs, too.
+
+    torch would convolve float32 in TF32, which has the ten bits of float16. An answer in
+    ``GSOP_PRECISION=float32`` would be off by a thousandth, and so would be the gates of a network
+    in half precision, which stay in float32 on purpose (:mod:`gsop.model.precision`), and what a
+    version is measured and compared by.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def name_of(dtype: torch.dtype) -> str:
     """``float32`` and its like."""
     return str(dtype).removeprefix("torch.")
@@ -127,8 +147,10 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     Where memory ends while a graph is recorded, the recording's own error takes the place of it.
     """
     while error is not None:
-        code = getattr(error, "error_code", None)
+        code, text = getattr(error, "error_code", None), str(error)
         if isinstance(error, torch.OutOfMemoryError) or code == _CUDA_OUT_OF_MEMORY:
+            return True
+        if any(words in text for words in _LIBRARIES_OUT_OF_MEMORY):
             return True
         error = error.__context__
     return False

@@ -1,5 +1,6 @@
 """``gsop publish``: a run that came to its end becomes a version in the store."""
 
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,15 +8,16 @@ from typing import Any
 
 import torch
 
-from gsop.backends.torch_device import find_device
+from gsop.backends.gpus import by_uuid
+from gsop.backends.torch_device import compute_exactly, find_device
 from gsop.errors import ConfigError
 from gsop.gates.answers import AnswerLayout
 from gsop.gates.reference import Reference
 from gsop.model.config import gate_layout
 from gsop.model.resnet import GSoPResNet
+from gsop.paths import check_folder
 from gsop.settings import Settings
 from gsop.store.catalog import next_version
-from gsop.paths import check_folder
 from gsop.store.store import check_new_version, publish
 from gsop.train.data.dataset import DataSet
 from gsop.train.evaluate import measure
@@ -42,7 +44,9 @@ def publish_run(settings: Settings, folder: Path, *, name: str | None, version: 
     version = version or next_version(root, name)
     check_folder(check_new_version(root, name, version))
     model = run.load_model()
-    device = find_device(settings.devices[0])
+    called = settings.devices[0]
+    device = find_device(by_uuid(called, os.environ), called)
+    compute_exactly()  # what is measured is said to be float32
     data = _data_at_hand(run)
     metrics: dict[str, Any]
     reference, temperature = None, 1.0

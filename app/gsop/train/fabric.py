@@ -1,6 +1,7 @@
 """The device, the processes and the precision of a run, through Lightning Fabric."""
 
 import logging
+import os
 from typing import Any
 
 import torch
@@ -8,7 +9,8 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 
-from gsop.backends.torch_device import find_device
+from gsop.backends.gpus import by_uuid
+from gsop.backends.torch_device import compute_exactly, find_device
 from gsop.environment import torchrun_layout
 from gsop.train.recipe import Recipe
 
@@ -24,17 +26,19 @@ def make_fabric(recipe: Recipe, device: str) -> Fabric:
 
     Args:
         recipe: says the precision.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; or a UUID, and this process sees no other
+            GPU from then on.
 
     Raises:
         ConfigError: if this machine has no such device.
     """
-    found = find_device(device)
+    found = find_device(by_uuid(device, os.environ), device)
     layout = torchrun_layout()
     bfloat16 = recipe.precision == "bfloat16" or (
         recipe.precision == "auto" and found.type == "cuda"
     )
     if found.type == "cuda":
+        compute_exactly()
         torch.backends.cudnn.benchmark = True  # all steps are of one size: its search pays
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells the precision
     fabric = Fabric(
