@@ -107,7 +107,7 @@ INFERENCE_SECONDS = Family(
 )
 SHADOWS_SKIPPED = Family(
     "gsop_shadows_skipped",
-    "Copies of images that were not made for a version, as too few slots were free.",
+    "Copies of images not made for a version: too few slots were free, or pixels did not fit.",
     ((PLACE, _PLACES),),
 )
 FAMILIARITY = Family(

@@ -18,6 +18,7 @@ import ctypes
 from functools import cache
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from gsop.errors import ConfigError
@@ -72,10 +73,31 @@ def decode_bundle_into(data: bytes, out: Pixels, spec: InputSpec, *, max_pixels:
     if is_jpeg(data) and (geometry := _planes_into(data, body, spec, max_pixels)) is not None:
         header[:7] = PLANES, *geometry
         return
-    header[:7] = PIXELS
-    shape = (spec.height, spec.width, 3)
-    pixels = body[: spec.height * spec.width * 3].reshape(shape)
-    decode_into(data, pixels, spec, max_pixels=max_pixels)
+    decode_into(data, _as_pixels(out, spec), spec, max_pixels=max_pixels)
+
+
+def put_pixels(pixels: Pixels, out: Pixels, spec: InputSpec) -> None:
+    """Write what needs no decoding, for it is what decoding would make.
+
+    Args:
+        pixels: ``(3, H, W)`` uint8: R, G and B, of the size that ``spec`` has.
+        out: of :func:`input_shape`.
+        spec: what the network wants.
+
+    Raises:
+        ValueError: if ``pixels`` have another size.
+    """
+    if pixels.shape != (3, spec.height, spec.width):
+        raise ValueError(f"pixels {pixels.shape} for an input of {spec.height} x {spec.width}")
+    # numpy would take twenty times as long to put the channels side by side.
+    cv2.merge(tuple(pixels), _as_pixels(out, spec) if out.ndim == 1 else out)
+
+
+def _as_pixels(bundle: Pixels, spec: InputSpec) -> Pixels:
+    """Where the pixels ``(H, W, 3)`` lie in a bundle that has no planes; says so in its header."""
+    bundle[:HEADER_BYTES].view(np.int32)[:7] = PIXELS
+    body = bundle[HEADER_BYTES:]
+    return body[: spec.height * spec.width * 3].reshape(spec.height, spec.width, 3)
 
 
 def _planes_into(data: bytes, out: Pixels, spec: InputSpec, max_pixels: int) -> Geometry | None:

@@ -27,7 +27,7 @@ from gsop.keys import Caller
 from gsop.serving.body_memory import BodyMemory, BodyShare
 from gsop.serving.choice import Chosen, Wanted, choose
 from gsop.serving.clients import client_of
-from gsop.serving.decoding import Effort
+from gsop.serving.decoding import Effort, Picture
 from gsop.serving.engines import Inference, LoadedModel, count_answer
 from gsop.serving.generation import Generations
 from gsop.serving.shadow import Shadows
@@ -158,7 +158,7 @@ class Classifier:
 
     async def decode_and_infer(
         self,
-        image: bytes,
+        image: Picture,
         slot: Slot,
         chosen: Chosen,
         way: Way,
@@ -171,7 +171,7 @@ class Classifier:
         """Decode an image into its slot and have it answered.
 
         Args:
-            image: the file's bytes.
+            image: to be decoded, or pixels.
             slot: held by the caller.
             chosen: the version that the slot is held for.
             way: what is to be told of it afterwards.
@@ -267,12 +267,12 @@ class Visit:
         return self._chosen.model
 
     async def classify(
-        self, images: Sequence[bytes], *, top_k: int, timeout_ms: int | None, watch: Watch
+        self, images: Sequence[Picture], *, top_k: int, timeout_ms: int | None, watch: Watch
     ) -> Outcomes:
         """Have images answered.
 
         Args:
-            images: files; at most :attr:`Classifier.max_images`.
+            images: files, or pixels; at most :attr:`Classifier.max_images`.
             top_k: remembered with the records.
             timeout_ms: from the request's head on; ``GSOP_TIMEOUT_MS`` if ``None``.
             watch: tells if the caller leaves.
@@ -332,7 +332,7 @@ class Visit:
 
     async def _answer_all(
         self,
-        images: Sequence[bytes],
+        images: Sequence[Picture],
         slots: Sequence[Slot],
         chosen: Chosen,
         *,

@@ -24,10 +24,11 @@ import numpy.typing as npt
 
 from gsop.arena.counters import Meter
 from gsop.arena.families import DECODERS_LOST
-from gsop.errors import ImageTooLarge, InvalidImage
+from gsop.errors import ImageTooLarge, InvalidImage, RequestError
+from gsop.images.planes import put_pixels
 from gsop.processes.nursery import Report
 from gsop.serving.decoder import ANSWER_BYTES, BORN, Answer, Plan
-from gsop.serving.decoding import CALL_SECONDS, Decoder, Decoding, Effort, Fork
+from gsop.serving.decoding import CALL_SECONDS, Decoder, Decoding, Effort, Fork, Picture
 from gsop.serving.turns import Turns
 
 log = logging.getLogger("gsop.front")
@@ -95,7 +96,7 @@ class Decoders:
 
     async def decode(
         self,
-        image: bytes,
+        image: Picture,
         model: int,
         out: npt.NDArray[np.uint8],
         *,
@@ -103,10 +104,10 @@ class Decoders:
         client: str = "",
         effort: Effort | None = None,
     ) -> None:
-        """Decode an image into ``out``.
+        """Decode an image into ``out``; pixels are put there as they are, and need no decoder.
 
         Args:
-            image: the file's bytes, at most the plan's ``max_bytes``.
+            image: the file's bytes, at most the plan's ``max_bytes``; or pixels.
             model: which of the plan's specs it is decoded for.
             out: ``(H, W, 3)`` uint8; ``(N,)``, where the plan has bundles, for one of them.
             deadline: monotonic ns after which nobody waits for it.
@@ -114,11 +115,15 @@ class Decoders:
             effort: of all images of its request; ``None``: it is the only one.
 
         Raises:
+            RequestError: if pixels have another size than the model's input.
             InvalidImage: if it is none, takes too long, or breaks its decoder twice.
             ImageTooLarge: if it has too many pixels, takes too much memory, or its request has
                 taken too long already.
             DeadlineExceeded: if the deadline passes first.
         """
+        if not isinstance(image, bytes):
+            self._put(image, model, out)
+            return
         effort = effort or Effort(math.inf)
         decoding = Decoding(image, model, out, self._loop.create_future(), client, effort)
         timer = self._loop.call_later((deadline - time.monotonic_ns()) / 1e9, decoding.expire)
@@ -129,6 +134,16 @@ class Decoders:
         finally:
             timer.cancel()
             self._turns.discard(client, decoding)  # or it would wait for nobody, with its bytes
+
+    def _put(self, pixels: npt.NDArray[np.uint8], model: int, out: npt.NDArray[np.uint8]) -> None:
+        spec = self._plan.specs[model]
+        try:
+            put_pixels(pixels, out, spec)
+        except ValueError as error:
+            raise RequestError(
+                f"the version that answers wants pixels of {spec.height} x {spec.width}; name the "
+                "version that yours are for"
+            ) from error
 
     def _work(self) -> None:
         """Give what waits to whoever is free."""

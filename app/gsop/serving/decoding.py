@@ -18,6 +18,9 @@ from gsop.serving.decoder import BEGUN, JOB, Plan
 CALL_SECONDS = 10.0
 """How often a decoder without work is asked whether it is there: somebody may have stopped it."""
 
+Picture = bytes | npt.NDArray[np.uint8]
+"""A file; or pixels ``(3, H, W)``, R, G, B, of the size of the model's input."""
+
 Fork = Callable[[Birth], Report]
 """Has a nursery fork a process; raises OSError if none can be had now."""
 

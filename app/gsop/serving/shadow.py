@@ -16,6 +16,7 @@ from gsop.arena.families import PREDICTIONS, SHADOWS_SKIPPED
 from gsop.arena.slot import Pixels
 from gsop.errors import GSoPError
 from gsop.serving.choice import Chosen
+from gsop.serving.decoding import Picture
 from gsop.serving.engines import Inference, LoadedModel, count_answer
 from gsop.serving.generation import Generation, Generations
 
@@ -34,14 +35,14 @@ class Copy(NamedTuple):
     Attributes:
         chosen: the version that has answered.
         other: the one to compare it with.
-        image: the file.
+        image: the file, or pixels.
         pixels: as the first has seen them; ``None`` if the other takes them otherwise.
         values: the first one's answer.
     """
 
     chosen: Chosen
     other: LoadedModel
-    image: bytes
+    image: Picture
     pixels: Pixels | None
     values: Values
 
@@ -67,16 +68,19 @@ class Shadows:
             version = None
         return None if version is None else chosen.generation.engines.find(name, version)
 
-    def copy(self, chosen: Chosen, image: bytes, pixels: Pixels, values: Values) -> None:
+    def copy(self, chosen: Chosen, image: Picture, pixels: Pixels, values: Values) -> None:
         """Have an image answered by the other version, too, if there is one and room for it."""
         other = self.other(chosen)
         if other is None:
             return
         engines = chosen.generation.engines
-        if len(self._tasks) >= MOST or 2 * engines.held >= engines.capacity:
+        own, its = chosen.model.manifest.input, other.manifest.input
+        same = own == its
+        # Pixels are of one size.
+        fits = isinstance(image, bytes) or (own.height, own.width) == (its.height, its.width)
+        if not fits or len(self._tasks) >= MOST or 2 * engines.held >= engines.capacity:
             self._meter.count(SHADOWS_SKIPPED, other.place)
             return
-        same = other.manifest.input == chosen.model.manifest.input
         copy = Copy(chosen, other, image, pixels.copy() if same else None, values)
         task = asyncio.get_running_loop().create_task(self._answer(copy))
         self._tasks.add(task)

@@ -99,6 +99,21 @@ def _bombs(chance: random.Random, image: bytes) -> Body:
     return f"{head}{data}}}]}}".encode(), None
 
 
+def _pixels(chance: random.Random, image: bytes) -> Body:
+    side = chance.choice((1, 31, 32, 32, 32, 33))
+    shape = [chance.choice((*_NUMBERS, 1, 1, 1)), 3, 32, side]
+    if chance.random() < 0.2:
+        chance.shuffle(shape)
+    size = 3 * 32 * side
+    tensor: dict[str, Any] = {"name": "pixels", "shape": shape, "datatype": chance.choice(_TYPES)}
+    if chance.random() < 0.3:
+        value = chance.choice((*_VALUES, *_NUMBERS))
+        return body({"inputs": [tensor | {"data": [value] * chance.choice((size, 9))}]}, b"")
+    raw = chance.randbytes(size * chance.choice((1, 1, 4)) + chance.choice((0, 0, 0, -1, 1)))
+    tensor["parameters"] = {"binary_data_size": len(raw)}
+    return body({"inputs": [tensor, *[tensor] * chance.choice((0, 0, 0, 1))]}, raw)
+
+
 def _flips(chance: random.Random, image: bytes) -> Body:
     whole, length = body(*parts(image))
     return _flipped(chance, whole), length
@@ -111,7 +126,7 @@ def _cuts(chance: random.Random, image: bytes) -> Body:
 
 
 _BODIES: tuple[Callable[[random.Random, bytes], Body], ...] = (
-    *(_sizes, _shapes, _prefixes, _header, _values, _many, _bombs, _flips, _cuts),
+    *(_sizes, _shapes, _prefixes, _header, _values, _many, _bombs, _pixels, _flips, _cuts),
 )
 
 
@@ -124,10 +139,24 @@ def message(image: bytes) -> Any:
     return made
 
 
+def pixels_message(values: Any, *, typed: bool) -> Any:
+    """A ``ModelInferRequest`` with pixels, raw or as values."""
+    datatype = "FP32" if values.dtype.kind == "f" else "UINT8"
+    made = pb.ModelInferRequest(model_name="digits")
+    tensor = made.inputs.add(name="pixels", datatype=datatype, shape=values.shape)
+    if typed:
+        contents = tensor.contents
+        field = contents.fp32_contents if datatype == "FP32" else contents.uint_contents
+        field.extend(values.ravel().tolist())
+    else:
+        made.raw_input_contents.append(values.tobytes())
+    return made
+
+
 def hostile_message(chance: random.Random, image: bytes) -> bytes:
     """A message, or bytes that are none; a few are harmless."""
     made = message(image)
-    match chance.randrange(7):
+    match chance.randrange(9):
         case 0:
             made.inputs[0].shape[:] = [
                 chance.choice([n for n in _NUMBERS if n < 2**63])
@@ -150,9 +179,30 @@ def hostile_message(chance: random.Random, image: bytes) -> bytes:
         case 5:
             for _ in range(chance.choice((255, 5000))):
                 made.outputs.add(name=chance.choice(("probabilities", "", "x" * 1000)))
+        case 6:
+            return bytes(_hostile_pixels(chance).SerializeToString())
+        case 7:  # what would swell
+            field = chance.choice((b"\x2a", b"\x32", b"\x3a", b"\x22"))
+            return field + b"\x00" + (field + b"\x00") * chance.choice((10, 5000, 2**20))
         case _:
             return _flipped(chance, made.SerializeToString())
     return bytes(made.SerializeToString())
+
+
+def _hostile_pixels(chance: random.Random) -> Any:
+    made = pb.ModelInferRequest(model_name="digits")
+    shape = [chance.choice((1, 1, 0, -1, 2**62)), 3, 32, chance.choice((32, 32, 31))]
+    tensor = made.inputs.add(name="pixels", datatype=chance.choice(_TYPES), shape=shape)
+    size = 3 * 32 * 32 + chance.choice((0, 0, 1, 300_000))
+    match chance.randrange(3):
+        case 0:
+            made.raw_input_contents.append(chance.randbytes(size))
+        case 1:
+            tensor.contents.uint_contents.extend([chance.choice((0, 255, 256, 2**32 - 1))] * size)
+        case _:
+            numbers = (0.0, 1.0, 1.5, float("nan"), float("inf"))
+            tensor.contents.fp32_contents.extend([chance.choice(numbers)] * size)
+    return made
 
 
 def _flipped(chance: random.Random, whole: bytes) -> bytes:

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gsop.api.oip.body import MOST_JSON_VALUES, parse, write
+from gsop.api.oip.body import parse, write
 from gsop.api.oip.outputs import Answer, Output
 from gsop.api.oip.request import InferenceRequest
-from gsop.api.oip.tensors import pack_elements
+from gsop.api.oip.tensors import MOST_VALUES, pack_elements
 from gsop.errors import RequestError
+from gsop.images import InputSpec
 from tests.api.oip.hostile import hostile_body
 
 MOST = 4
+SPEC = InputSpec(height=2, width=3, resize=3, mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
 
 
 def binary(
@@ -49,7 +51,7 @@ def test_images_come_raw_behind_the_json(shape: list[int]) -> None:
     images = [b"\x89PNG one", b"two"]
     body, length = binary(images, shape=shape, id="7")
     request = parse(body, length)
-    assert request.images(MOST) == images
+    assert request.images(MOST, SPEC) == images
     assert (request.id, request.outputs, request.timeout_ms) == ("7", [], None)
 
 
@@ -57,11 +59,11 @@ def test_images_come_raw_behind_the_json(shape: list[int]) -> None:
     ("data", "shape"), [(["b25l", "dHdv"], [2]), ([["b25l"], ["dHdv"]], [2, 1])]
 )
 def test_images_come_as_base64_in_the_json(data: Any, shape: list[int]) -> None:
-    assert as_json(data, shape).images(MOST) == [b"one", b"two"]
+    assert as_json(data, shape).images(MOST, SPEC) == [b"one", b"two"]
 
 
 def test_unknown_members_are_passed_over() -> None:
-    assert as_json(["b25l"], [1], model_name="digits").images(MOST) == [b"one"]
+    assert as_json(["b25l"], [1], model_name="digits").images(MOST, SPEC) == [b"one"]
 
 
 def test_what_is_asked_for() -> None:
@@ -99,7 +101,7 @@ LIES = {
 def test_whoever_lies_is_refused(lie: str) -> None:
     body, length = LIES[lie]
     with pytest.raises(RequestError):
-        parse(body, length).images(MOST)
+        parse(body, length).images(MOST, SPEC)
 
 
 def test_the_length_of_an_element_is_believed_only_within_its_tensor() -> None:
@@ -108,7 +110,7 @@ def test_the_length_of_an_element_is_believed_only_within_its_tensor() -> None:
     tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": told}
     head = json.dumps({"inputs": [tensor]}).encode()
     with pytest.raises(RequestError, match="element 0 of input 'image' is to have 4294967295"):
-        parse(head + raw, str(len(head))).images(MOST)
+        parse(head + raw, str(len(head))).images(MOST, SPEC)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_the_length_of_an_element_is_believed_only_within_its_tensor() -> None:
 )
 def test_what_is_no_request_is_refused(members: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
-        parse_json(**members).images(MOST)
+        parse_json(**members).images(MOST, SPEC)
 
 
 @pytest.mark.parametrize(
@@ -152,26 +154,26 @@ def test_parameters_that_make_no_sense_are_refused(parameters: dict[str, Any]) -
 @pytest.mark.parametrize("text", ["[" * 100_000, "[],", "{}", "1e999", '"' * 9, "\ud800"])
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(RequestError):
-        parse(text.encode("utf-8", "surrogatepass"), None).images(MOST)
+        parse(text.encode("utf-8", "surrogatepass"), None).images(MOST, SPEC)
 
 
 def test_json_is_not_built_if_it_holds_too_much() -> None:
     with pytest.raises(RequestError, match="too many values"):
-        parse(b'{"inputs": [' + b"[]," * MOST_JSON_VALUES, None)
+        parse(b'{"inputs": [' + b"[]," * MOST_VALUES, None)
 
 
 @given(body=st.binary(max_size=200), length=st.none() | st.integers(-1, 300).map(str))
 @settings(max_examples=200, deadline=None)
 def test_no_bytes_do_anything_else_than_to_be_refused(body: bytes, length: str | None) -> None:
     with pytest.raises(RequestError):
-        parse(body, length).images(MOST)
+        parse(body, length).images(MOST, SPEC)
 
 
 def test_whatever_lie_is_refused_or_harmless() -> None:
     chance, refused = random.Random(1), 0  # noqa: S311
     for _ in range(1000):
         try:
-            assert len(parse(*hostile_body(chance, b"\x89PNG one")).images(MOST)) <= MOST
+            assert len(parse(*hostile_body(chance, b"\x89PNG one")).images(MOST, SPEC)) <= MOST
         except RequestError:
             refused += 1
     assert refused > 700
@@ -179,7 +181,7 @@ def test_whatever_lie_is_refused_or_harmless() -> None:
 
 @given(images=st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=MOST))
 def test_what_was_packed_is_read_again(images: list[bytes]) -> None:
-    assert parse(*binary(images)).images(MOST) == images
+    assert parse(*binary(images)).images(MOST, SPEC) == images
 
 
 def test_an_answer_has_raw_tensors_behind_its_json() -> None:

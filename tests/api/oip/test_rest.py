@@ -13,7 +13,9 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
+from gsop.images import decode
 from gsop.keys import make_key
+from gsop.store.manifest import read_manifest
 from tests.stores import publish_tiny
 from tests.support import ROOT, Server
 
@@ -58,6 +60,20 @@ def image_input(images: list[bytes], shape: list[int] | None = None) -> triton.I
     return made
 
 
+def pixel_input(pixels: npt.NDArray[Any], *, as_binary: bool = True) -> triton.InferInput:
+    datatype = "UINT8" if pixels.dtype == np.uint8 else "FP32"
+    made = triton.InferInput("pixels", list(pixels.shape), datatype)
+    made.set_data_from_numpy(pixels, binary_data=as_binary)
+    return made
+
+
+def seen_by_network(images: list[bytes]) -> npt.NDArray[np.uint8]:
+    """Pixels ``(N, 3, H, W)``, by the same decoding."""
+    spec = read_manifest(ROOT / "model_store" / "digits" / "1").input
+    decoded = [decode(image, spec, max_pixels=10**6).transpose(2, 0, 1) for image in images]
+    return np.ascontiguousarray(decoded)
+
+
 def predicted(server: Server, image: bytes) -> tuple[npt.NDArray[Any], dict[str, Any]]:
     """What ``POST /predict`` says: the probabilities by class, and the gates by output."""
     answer = server.predict(image, top_k=100, attention=True)
@@ -76,7 +92,10 @@ def test_the_server_and_its_model_are_described(client: triton.InferenceServerCl
     assert not client.is_model_ready("others")
     assert client.get_server_metadata()["name"] == "gsop"
     metadata = client.get_model_metadata("digits")
-    assert metadata["inputs"][0] == {"name": "image", "datatype": "BYTES", "shape": [-1, 1]}
+    assert metadata["inputs"] == [
+        {"name": "image", "datatype": "BYTES", "shape": [-1, 1]},
+        {"name": "pixels", "datatype": "UINT8", "shape": [-1, 3, 32, 32]},
+    ]
     assert metadata["outputs"][0] == {
         "name": "probabilities",
         "datatype": "FP32",
@@ -115,6 +134,20 @@ def test_all_outputs_are_answered_where_none_is_named(
     assert [o["name"] for o in answer["outputs"]] == [o["name"] for o in metadata["outputs"]]
     assert (answer["model_name"], answer["model_version"]) == ("digits", "1")
     assert answer["parameters"]["role"] == "stable"
+
+
+@pytest.mark.parametrize("as_binary", [True, False])
+@pytest.mark.parametrize("datatype", [np.uint8, np.float32])
+def test_pixels_are_answered_as_their_file(
+    client: triton.InferenceServerClient, datatype: type, as_binary: bool
+) -> None:
+    pixels = seen_by_network(EXAMPLES)
+    values = pixels if datatype is np.uint8 else (pixels / 255).astype(np.float32)
+    found = client.infer("digits", [pixel_input(values, as_binary=as_binary)])
+    right = client.infer("digits", [image_input(EXAMPLES)])
+    for output in right.get_response()["outputs"]:
+        name = output["name"]
+        np.testing.assert_allclose(found.as_numpy(name), right.as_numpy(name), atol=1e-6)
 
 
 def test_classes_come_in_words(digits_server: Server, client: triton.InferenceServerClient) -> None:
@@ -164,6 +197,10 @@ def test_errors_have_their_status_and_text(client: triton.InferenceServerClient)
     fails("400", "element 1 of the input", inputs=[image_input([EXAMPLES[0], b"no image"])])
     fails("400", "at most 32", inputs=[image_input(EXAMPLES[:1] * 33)])
     fails("504", "deadline", timeout=1)
+    small = [pixel_input(np.zeros((1, 3, 8, 8), np.uint8))]
+    fails("400", r"send \[N, 3, 32, 32\]", inputs=small)
+    normalised = [pixel_input(np.full((1, 3, 32, 32), -1.5, np.float32))]
+    fails("400", "before mean and deviation", inputs=normalised)
     fails("415", "compressed", request_compression_algorithm="gzip")
 
 

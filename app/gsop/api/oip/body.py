@@ -27,16 +27,10 @@ from gsop.api.oip.request import (
     classes_of,
     milliseconds,
 )
-from gsop.api.oip.tensors import BYTES, DATATYPES, Tensor, check_shape
+from gsop.api.oip.tensors import BYTES, DATATYPES, MOST_TENSORS, MOST_VALUES, Tensor, check_shape
 from gsop.errors import RequestError
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
-
-MOST_JSON_VALUES = 250_000
-"""Of the JSON: far more than images need, and no more than milliseconds to build."""
-
-MOST_TENSORS = 256
-"""That a request may name."""
 
 _Parameter = StrictBool | StrictInt | StrictFloat | StrictStr
 _Parameters = dict[str, _Parameter]
@@ -74,7 +68,7 @@ def parse(body: bytes, length: str | None) -> InferenceRequest:
     """
     end = len(body) if length is None else _json_length(length, len(body))
     text = body[:end]
-    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_JSON_VALUES:
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise RequestError("the JSON holds too many values; send tensors as binary data")
     try:
         request = _Request.model_validate(orjson.loads(text))

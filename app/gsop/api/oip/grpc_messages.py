@@ -12,7 +12,15 @@ from gsop.api.oip.request import (
     classes_of,
     milliseconds,
 )
-from gsop.api.oip.tensors import BYTES, DATATYPES, Tensor, check_shape, pack_elements
+from gsop.api.oip.tensors import (
+    BYTES,
+    DATATYPES,
+    MOST_TENSORS,
+    MOST_VALUES,
+    Tensor,
+    check_shape,
+    pack_elements,
+)
 from gsop.errors import RequestError
 
 _CONTENTS = {
@@ -39,6 +47,8 @@ def read(message: Any) -> InferenceRequest:
         RequestError: if it is not as the protocol has it.
     """
     raw = message.raw_input_contents
+    if max(len(message.inputs), len(message.outputs)) > MOST_TENSORS:
+        raise RequestError(f"a request has at most {MOST_TENSORS} inputs, and as many outputs")
     if raw and len(raw) != len(message.inputs):
         raise RequestError(
             f"{len(raw)} raw_input_contents for {len(message.inputs)} inputs; send one for each, "
@@ -93,6 +103,10 @@ def _tensor(entry: Any, raw: bytes | None) -> Tensor:
     if field is None:
         raise RequestError(f"{entry.datatype} comes in raw_input_contents alone")
     values: Sequence[Any] = getattr(entry.contents, field)
+    if len(values) > MOST_VALUES:
+        raise RequestError(
+            f"input {entry.name!r} has too many values in contents; send it in raw_input_contents"
+        )
     if entry.datatype == BYTES:
         return Tensor(entry.name, BYTES, shape, raw=memoryview(pack_elements(values)))
     return Tensor(entry.name, entry.datatype, shape, data=list(values))

@@ -1,5 +1,6 @@
 """From a request of the Open Inference Protocol to its answer, by whichever way it came."""
 
+import asyncio
 from typing import NoReturn
 
 import numpy as np
@@ -37,9 +38,12 @@ async def infer(
         GSoPError: of :meth:`Visit.classify`, and that of the first image that has one.
     """
     check(request.outputs, visit.model.manifest.answer, caller)
-    outcomes = await visit.classify(
-        request.images(most), top_k=TOP_K, timeout_ms=request.timeout_ms, watch=watch
-    )
+    spec = visit.model.manifest.input
+    if request.is_costly:
+        images = await asyncio.to_thread(request.images, most, spec)
+    else:
+        images = request.images(most, spec)
+    outcomes = await visit.classify(images, top_k=TOP_K, timeout_ms=request.timeout_ms, watch=watch)
     answered = _all_answered(outcomes)
     manifest = answered[0].model.manifest
     values = np.stack([one.inference.values for one in answered])

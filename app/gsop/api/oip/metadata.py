@@ -6,6 +6,7 @@ from typing import Any
 import gsop
 from gsop.api.http.service import Service
 from gsop.api.oip.outputs import OutputSpec, outputs_of
+from gsop.api.oip.pixels import PIXELS
 from gsop.api.oip.request import IMAGE
 from gsop.errors import UnknownModel
 from gsop.keys import Caller
@@ -47,7 +48,10 @@ def model(service: Service, found: LoadedModel, caller: Caller) -> dict[str, Any
             if loaded.manifest.name == manifest.name
         ],
         "platform": f"gsop_{service.settings.backend}",
-        "inputs": [{"name": IMAGE, "datatype": "BYTES", "shape": [-1, 1]}],
+        "inputs": [
+            {"name": IMAGE, "datatype": "BYTES", "shape": [-1, 1]},
+            {"name": PIXELS, "datatype": "UINT8", "shape": [-1, *_pixels_of(found)]},
+        ],
         "outputs": [
             {"name": spec.name, "datatype": "FP32", "shape": [-1, *spec.shape]}
             for spec in outputs_of(manifest.answer, caller)
@@ -63,10 +67,23 @@ def config(service: Service, found: LoadedModel, caller: Caller) -> dict[str, An
         "backend": SERVER,
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": service.classifier.max_images,
-        "input": [{"name": IMAGE, "data_type": "TYPE_STRING", "dims": [1]}],
+        "input": [  # one of them comes
+            {"name": IMAGE, "data_type": "TYPE_STRING", "dims": [1], "optional": True},
+            {
+                "name": PIXELS,
+                "data_type": "TYPE_UINT8",
+                "dims": _pixels_of(found),
+                "optional": True,
+            },
+        ],
         "output": [_configured(spec) for spec in outputs_of(found.manifest.answer, caller)],
         "dynamic_batching": {},
     }
+
+
+def _pixels_of(found: LoadedModel) -> list[int]:
+    """The shape of one image's pixels."""
+    return [3, found.manifest.input.height, found.manifest.input.width]
 
 
 def _configured(spec: OutputSpec) -> dict[str, Any]:

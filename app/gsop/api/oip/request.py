@@ -6,11 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gsop.api.oip.pixels import PIXELS, pixels_of
 from gsop.api.oip.tensors import Tensor
 from gsop.errors import RequestError
+from gsop.images import InputSpec
+from gsop.serving.decoding import Picture
 
 IMAGE = "image"
 """The input that holds image files: BYTES, one file an element."""
+
+COSTLY_BYTES, COSTLY_VALUES = 2**20, 20_000
+"""Of numbers that are to be rounded, and of values in JSON: more are made pixels in a thread."""
 
 MOST_MILLISECONDS = 3_600_000
 
@@ -51,16 +57,27 @@ class InferenceRequest:
     timeout_ms: int | None = None
     binary: bool = False
 
-    def images(self, most: int) -> list[bytes]:
-        """The image files.
+    @property
+    def is_costly(self) -> bool:
+        """Whether :meth:`images` takes milliseconds."""
+        return any(map(_is_costly, self.inputs))
+
+    def images(self, most: int, spec: InputSpec) -> Sequence[Picture]:
+        """The image files, or pixels ``(3, H, W)``.
 
         Args:
             most: that one request may have.
+            spec: what the network wants.
 
         Raises:
             RequestError: if it has none, or too many, or they are not as they should be.
         """
         tensor = self._only_input()
+        if tensor.name == PIXELS:
+            return pixels_of(tensor, spec, most)
+        return self._files(tensor, most)
+
+    def _files(self, tensor: Tensor, most: int) -> list[bytes]:
         if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ((), (1,)):
             raise RequestError(
                 f"input {IMAGE!r} has the shape {list(tensor.shape)}; send [N] or [N, 1], with one "
@@ -78,9 +95,17 @@ class InferenceRequest:
 
     def _only_input(self) -> Tensor:
         named = ", ".join(repr(tensor.name) for tensor in self.inputs) or "none"
-        if [tensor.name for tensor in self.inputs] != [IMAGE]:
-            raise RequestError(f"the model takes the input {IMAGE!r}, and the request has {named}")
+        if len(self.inputs) != 1 or self.inputs[0].name not in (IMAGE, PIXELS):
+            raise RequestError(
+                f"the model takes the input {IMAGE!r} or {PIXELS!r}, and the request has {named}"
+            )
         return self.inputs[0]
+
+
+def _is_costly(tensor: Tensor) -> bool:
+    if tensor.raw is not None:
+        return tensor.datatype == "FP32" and len(tensor.raw) > COSTLY_BYTES
+    return tensor.size > COSTLY_VALUES
 
 
 def _decode(text: bytes, at: int) -> bytes:

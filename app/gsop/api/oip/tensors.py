@@ -27,6 +27,12 @@ BYTES = "BYTES"
 
 MOST_DIMENSIONS = 8
 
+MOST_TENSORS = 256
+"""That a request may name."""
+
+MOST_VALUES = 250_000
+"""That do not come as raw bytes: one image's pixels, and no more than milliseconds to build."""
+
 _LENGTH = Struct("<I")
 
 
