@@ -9,7 +9,8 @@ A protocol that reads a body asks :func:`gather`; so it gets all of these by its
   (:class:`gsop.serving.body_memory.BodyShare`, of ``visit.memory``), and a body that would not fit
   the share is refused before it is read.
 
-What is no HTTP, such as gRPC, counts its messages with ``visit.memory.add()`` alone.
+What is no HTTP, such as gRPC, bounds by itself what comes (:mod:`gsop.api.oip.grpc_reading`), and
+counts with ``visit.memory.add()`` what has come.
 """
 
 import asyncio

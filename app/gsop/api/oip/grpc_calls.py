@@ -9,27 +9,30 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from gsop.api.http import access
+from gsop.api.http.body_limits import MAX_SMALL_BYTES
 from gsop.api.http.health import is_alive, unreadiness
 from gsop.api.http.models import stored_versions
 from gsop.api.http.routes import GRPC_SERVICE, grpc_route
 from gsop.api.http.service import Service
 from gsop.api.oip import grpc_messages, metadata, repository
 from gsop.api.oip import inference_pb2 as pb
+from gsop.api.oip.grpc_reading import Messages, Reading
+from gsop.api.oip.grpc_wire import look_over
 from gsop.api.oip.inference import infer
 from gsop.api.oip.statistics import statistics
 from gsop.api.tracing import Ended, Trace
 from gsop.arena.families import CLIENT_LEFT
 from gsop.errors import (
-    BodyTimeout,
+    BodyTooLarge,
     GSoPError,
     LoadFailed,
     RequestError,
@@ -66,7 +69,6 @@ ADMIN = frozenset({KeyScope.ADMIN})
 OPEN: frozenset[KeyScope] = frozenset()
 """Needs no key."""
 
-Messages = AsyncIterator[bytes]
 Context = Any
 Answer = Awaitable[Any]
 Answering = Callable[[Any, Caller, Context], Answer]
@@ -77,11 +79,13 @@ class Calls:
     """The calls of one front.
 
     Attributes:
+        reading: how their messages come.
         under_way: the tasks that answer calls now.
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self.reading = Reading(service.settings)
         self.under_way: set[asyncio.Task[Any]] = set()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -223,23 +227,24 @@ class _Call:
         if trace is not None:
             own = (*own, ("traceresponse", trace.header))
         context.set_trailing_metadata(own)
+        answer = None
         try:
             caller = self._calls.admit(_text(found.get("authorization")), self._scopes)
             if self._is_costly:
                 self._service.engines.check_admission()
-            message = await self._read(messages)
+            message = await self._read(messages, context.peer().rpartition(":")[0])
             answer = await self._answer(message, caller, context)
             status = 200
         except GSoPError as error:
             status, code = error.status, error.code
-            await _abort(context, own, error)
+            _refuse(context, own, error)
         except asyncio.CancelledError:
             status = CLIENT_LEFT
             raise
         except Exception:  # the one place where a defect becomes an answer
             log.exception("the request ran into a defect")
             defect = GSoPError("the request could not be answered; the fault is logged")
-            await _abort(context, own, defect)
+            _refuse(context, own, defect)
         finally:
             seconds = time.perf_counter() - began
             self._service.generations.meter.count_request(self._route, status, seconds)
@@ -275,21 +280,21 @@ class _Call:
             attributes["gsop.client"] = caller.name
         return Ended(self._route.strip("/"), attributes, status >= 500, VISIT.get())
 
-    async def _read(self, messages: Messages) -> Any:
-        """The call's message.
+    async def _read(self, messages: Messages, address: str) -> Any:
+        """The call's message, taken apart.
 
         Raises:
-            BodyTimeout: if it has not come in time.
-            RequestError: if there is none, or it is none of that call.
+            GSoPError: of :meth:`Reading.read`.
+            BodyTooLarge: if it is larger than a message without images can be.
+            RequestError: if it is none of that call.
         """
-        seconds = self._service.settings.body_seconds
+        data = await self._calls.reading.read(messages, address)
+        if self._is_costly:
+            look_over(data)
+        elif len(data) > MAX_SMALL_BYTES:
+            raise BodyTooLarge(f"a message of this call has at most {MAX_SMALL_BYTES} bytes")
         try:
-            async with asyncio.timeout(seconds):
-                return self._request.FromString(await anext(messages))
-        except TimeoutError as error:
-            raise BodyTimeout(f"the message did not come whole within {seconds:g} s") from error
-        except StopAsyncIteration as error:
-            raise RequestError("the call has no message") from error
+            return self._request.FromString(data)
         except DecodeError as error:
             raise RequestError("the message is none of this call") from error
 
@@ -311,8 +316,13 @@ def _code(status: int) -> grpc.StatusCode:
     return _CODES.get(status, grpc.StatusCode.INTERNAL)
 
 
-async def _abort(context: Context, own: Trailing, error: GSoPError) -> NoReturn:
-    """Answer with an error, whose own code comes behind gRPC's."""
+def _refuse(context: Context, own: Trailing, error: GSoPError) -> None:
+    """Answer with an error, whose own code comes behind gRPC's.
+
+    Not by ``context.abort()``: what that raises holds the frames that it came through, they hold
+    the context, and that holds what was raised. The message in them, of megabytes, would stay until
+    Python next looks for such rings, which it seldom does where objects are few and large.
+    """
     code = _code(error.status)
     if isinstance(error, LoadFailed):
         code = grpc.StatusCode.FAILED_PRECONDITION
@@ -325,8 +335,9 @@ async def _abort(context: Context, own: Trailing, error: GSoPError) -> NoReturn:
         text = "the service is not set up right"
     elif code == grpc.StatusCode.INTERNAL:
         log.error("the request failed: %s", error.code)
-    await context.abort(code, text, tuple(trailing))
-    raise AssertionError("abort() raises")
+    context.set_code(code)
+    context.set_details(text)
+    context.set_trailing_metadata(tuple(trailing))
 
 
 def _unwatched(_: Callable[[], None] | None) -> None:
