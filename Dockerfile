@@ -13,7 +13,7 @@ COPY app/gsop/__init__.py app/gsop/__init__.py
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --quiet --no-cache-dir uv \
  && /opt/venv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python \
-        -c constraints.txt --compile-bytecode -e ".[heif,remote,shared]"
+        -c constraints.txt --compile-bytecode -e ".[grpc,heif,remote,shared]"
 
 # What is inside, as CycloneDX; the tool that tells of it leaves nothing behind.
 COPY deploy/bom.py deploy/bom.py
