@@ -134,6 +134,12 @@ def test_an_empty_store_says_so(tmp_path: Path) -> None:
         resolve(tmp_path, "tiny")
 
 
+def test_a_folder_within_a_store_says_that_it_is_none(root: Path, folder: Path) -> None:
+    for inner, what in ((folder, "version"), (folder.parent, "model")):
+        with pytest.raises(StoreError, match=f"it is a {what} itself: name the folder above"):
+            resolve(inner, "tiny")
+
+
 @pytest.mark.parametrize(
     "reference",
     ["", "/", "tiny/", "/1", "..", "../tiny", "tiny/..", "tiny/../tiny/1", "tiny/1/", ".tiny/1"],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gsop.errors import StoreError
-from gsop.store.manifest import NAME_PATTERN, Manifest, VersionKey, read_manifest
+from gsop.store.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest, VersionKey, read_manifest
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def find(root: Path, reference: str) -> list[StoredVersion]:
     stored = list_versions(root)
     found = [v for v in stored if v.name == name and version in ("", v.version)]
     if not found:
-        raise StoreError(f"{root} holds no {reference}; it holds {_listing(stored)}")
+        raise StoreError(f"{root} holds no {reference}; it {_held(root, stored)}")
     return found
 
 
@@ -108,6 +108,13 @@ def next_version(root: Path, name: str) -> str:
 def is_name(text: str) -> bool:
     """Whether ``text`` can name a model or a version: one path component that cannot climb."""
     return NAME_PATTERN.fullmatch(text) is not None
+
+
+def _held(root: Path, stored: Iterable[StoredVersion]) -> str:
+    for pattern, what in ((MANIFEST_FILE, "version"), (f"*/{MANIFEST_FILE}", "model")):
+        if any(root.glob(pattern)):
+            return f"is a {what} itself: name the folder above it that holds NAME/VERSION"
+    return f"holds {_listing(stored)}"
 
 
 def _listing(stored: Iterable[StoredVersion]) -> str:
