@@ -78,12 +78,22 @@ def test_a_loss_that_leads_nowhere_says_what_to_do(loss: float) -> None:
 def test_a_row_has_the_log_s_columns(recipe: Recipe) -> None:
     gates = {gate.name: torch.rand(4, 3) for gate in gate_layout(recipe.config, 16, 16)}
     row = make_row(
-        SEEN, gates, step=9, epoch=1.5, images=144, seconds=20.0, learning_rate=0.01, held_out=None
+        SEEN,
+        gates,
+        step=9,
+        epoch=1.5,
+        images=144,
+        seconds=20.0,
+        learning_rate=0.01,
+        held_out=None,
+        plain=Score(3, 4, (), 2.0),
     )
     assert tuple(row) == columns(recipe)
     assert row["images_per_second"] == 32
     assert row["waiting"] == 0.25
     assert row["held_out_top1"] is None
+    assert (row["plain_top1"], row["plain_loss"]) == (0.75, 0.5)
+    assert "plain_top1" not in columns(recipe.model_copy(update={"ema_decay": 0.0}))
     name, gate = next(iter(gates.items()))
     assert row[f"{name}.mean"] == pytest.approx(float(gate.mean()))
     assert row[f"{name}.spread"] == pytest.approx(float(gate.std()))

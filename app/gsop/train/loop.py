@@ -49,6 +49,7 @@ from gsop.train.watch import (
     note_broken,
     score_held_out,
 )
+    score_beside,
 
 
 class Stopped(Exception):
@@ -164,7 +165,7 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
         clock, since = time.perf_counter(), clock
         state.meter.seconds += clock - since
         if timetable.logs(state.step) or score is not None:
-            _write_row(setup, state, log, gates, rate, score)
+            _write_row(setup, state, log, gates, rate, score, plain)
         stop = _signal_of_all(setup, state.step, asked)
         if stop or timetable.saves(state.step) or _is_over(setup, state):
             check_everywhere(fabric, state.meter, state.step)  # or the others would wait for ever
@@ -173,6 +174,7 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
             raise Stopped(stop, state.step)
 
 
+        plain = _look_without_average(setup, state) if looks else None
 def _finish(setup: _Setup, state: State, log: Log) -> Result:
     """Keep weights, result and pictures."""
     fabric, run, totals = setup.fabric, setup.run, state.totals
@@ -345,6 +347,13 @@ def _write_row(
             seen,
             gates,
             step=state.step,
+def _look_without_average(setup: _Setup, state: State) -> Score | None:
+    """Score the weights as they are, where it is their average that would be kept."""
+    if state.average is None:
+        return None
+    return score_beside(setup.fabric, state.model, setup.recipe.input, setup.held_out)
+
+
             epoch=state.step / setup.timetable.epoch_steps,
             images=state.step * setup.recipe.batch_size,
             seconds=state.totals.seconds,
@@ -359,8 +368,10 @@ def _signal_of_all(setup: _Setup, step: int, asked: Sequence[int]) -> int:
     """The signal to stop for, the same in every process; 0 for none.
 
     Several processes ask each other only where they wait for each other anyhow, at a row of the
+    plain: Score | None,
     log.
     """
     if setup.fabric.world_size > 1 and not setup.timetable.logs(step):
         return 0
     return int(largest_of_all(setup.fabric, max(asked, default=0)))
+            plain=plain,

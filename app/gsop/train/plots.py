@@ -17,7 +17,7 @@ _Columns = Mapping[str, Sequence[float | None]]
 
 
 def plot_run(folder: Path) -> tuple[Path, Path]:
-    """Draw ``curves.png`` (loss, accuracy, learning rate) and ``gates.png`` from the log.
+    """Draw :func:`curves` as ``curves.png``, and ``gates.png``, from the log.
 
     Args:
         folder: the run's.
@@ -32,21 +32,30 @@ def plot_run(folder: Path) -> tuple[Path, Path]:
     """
     log = read_log(folder)
     files = folder / "curves.png", folder / "gates.png"
-    for figure, file in zip((_curves(log), _gates(log)), files, strict=True):
+    for figure, file in zip((curves(log), _gates(log)), files, strict=True):
         figure.savefig(file)
     return files
 
 
-def _curves(log: _Columns) -> "Figure":
+def curves(log: _Columns) -> "Figure":
+    """Loss, accuracy and learning rate of a whole run by epochs, with its minutes above.
+
+    Of loss and accuracy there is a line of the training's batches, and one of each look at the
+    held-out images, up to the last one; where weights are averaged, another one of what they come
+    to without it.
+
+    Args:
+        log: as :func:`gsop.train.log.read_log` reads it.
+
+    Raises:
+        ConfigError: if matplotlib is not installed.
+    """
     figure = new_figure("the curves are", 11, 3.4)
     loss, accuracy, rate = figure.subplots(1, 3)
-    loss.plot(*_points(log, "loss", "epoch"), linewidth=1, label="training batches")
-    loss.plot(*_points(log, "held_out_loss", "epoch"), marker="o", markersize=3, label="held out")
+    _add_lines(loss, log, "loss", "held_out_loss", "plain_loss")
     loss.set(title="loss", xlabel="epoch")
     loss.legend(loc="upper right")
-    accuracy.plot(*_points(log, "accuracy", "epoch"), linewidth=1, label="training batches")
-    held_out = _points(log, "held_out_top1", "epoch")
-    accuracy.plot(*held_out, marker="o", markersize=3, label="held out")
+    _add_lines(accuracy, log, "accuracy", "held_out_top1", "plain_top1")
     accuracy.set(title="accuracy", xlabel="epoch", ylim=(0, 1.02))
     accuracy.legend(loc="lower right")
     rate.plot(*_points(log, "learning_rate", "epoch"), linewidth=1)
@@ -57,6 +66,17 @@ def _curves(log: _Columns) -> "Figure":
         if len(epochs) > 1:
             _add_minutes(axes, epochs, [seconds / 60 for seconds in minutes])
     return figure
+
+
+def _add_lines(axes: "Axes", log: _Columns, training: str, held_out: str, plain: str) -> None:
+    """A line for each of the three columns; that of ``plain`` where anything is in it."""
+    axes.plot(*_points(log, training, "epoch"), linewidth=1, label="training batches")
+    epochs, values = _points(log, plain, "epoch") if plain in log else ([], [])
+    kept = "held out, averaged weights" if epochs else "held out"
+    axes.plot(*_points(log, held_out, "epoch"), marker="o", markersize=3, label=kept)
+    if epochs:
+        label = "held out, without the average"
+        axes.plot(epochs, values, linestyle="--", marker="x", markersize=3, label=label)
 
 
 def _add_minutes(axes: "Axes", epochs: Sequence[float], minutes: Sequence[float]) -> None:

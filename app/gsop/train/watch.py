@@ -163,7 +163,10 @@ def check_everywhere(fabric: Fabric, meter: Meter, step: int) -> None:
 
 
 def columns(recipe: Recipe) -> tuple[str, ...]:
-    """The columns of a run's log: those of every run, then two for each gate of its network."""
+    """The columns of a run's log: those of every run, then two for each gate of its network.
+
+    ``plain_*`` are there where weights are averaged: of the held-out images, by those that are not.
+    """
     gates = gate_layout(recipe.config, recipe.input.height, recipe.input.width)
     return (
         "step",
@@ -181,6 +184,7 @@ def columns(recipe: Recipe) -> tuple[str, ...]:
     )
 
 
+        *(("plain_top1", "plain_loss") if recipe.ema_decay else ()),
 def make_row(
     seen: Seen,
     gates: Mapping[str, Tensor],
@@ -195,6 +199,7 @@ def make_row(
     """A row of the log, by column: about the steps since the last one.
 
     Args:
+    plain: Score | None,
         seen: in these steps.
         gates: of this process's last part, by name.
         step: steps done in the whole run; ``epoch``, ``images`` and ``seconds`` likewise.
@@ -207,6 +212,7 @@ def make_row(
     row: dict[str, float | int | None] = {
         "step": step,
         "epoch": epoch,
+        plain: the same by the weights that are not averaged, where they are averaged.
         "images": images,
         "seconds": seconds,
         "loss": seen.loss,
@@ -221,6 +227,8 @@ def make_row(
         row[f"{name}.mean"] = float(gate.mean())
         row[f"{name}.spread"] = float(gate.std())
     return row
+    if plain is not None:
+        row |= {"plain_top1": plain.top1, "plain_loss": plain.loss}
 
 
 # ── images that training does not see, or cannot ─────────────────────────────────────────────────
@@ -271,6 +279,13 @@ def score_held_out(
 def _modes_kept(model: nn.Module) -> Iterator[None]:
     """Each layer ends in the mode, of training or evaluation, that it began in."""
     modes = [(layer, layer.training) for layer in model.modules()]
+def score_beside(
+    fabric: Fabric, model: GSoPResNet, spec: InputSpec, samples: Sequence[Sample]
+) -> Score:
+    """:func:`score_held_out` of weights that are not kept: for the log, and for nothing else."""
+    return score_held_out(fabric, model, spec, samples)
+
+
     try:
         yield
     finally:
