@@ -1,7 +1,7 @@
 """What single variables of the environment say to processes that are given no settings.
 
 They are no fields of :class:`gsop.settings.Settings`: others define them (``torchrun``,
-OpenTelemetry), or they are for what calls a service, not for the service.
+OpenTelemetry, trackers), or they are for what calls a service, not for the service.
 """
 
 import os
@@ -17,6 +17,16 @@ CageMode = Literal["auto", "required", "off"]
 def client_key() -> str | None:
     """The API key with which commands call a service; ``GSOP_CLIENT_KEY``."""
     return os.environ.get("GSOP_CLIENT_KEY") or None
+
+
+def mlflow_experiment() -> str:
+    """The experiment of MLflow's that a training belongs to; ``MLFLOW_EXPERIMENT_NAME``."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gsop"
+
+
+def wandb_project() -> str:
+    """The project of Weights & Biases that a training belongs to; ``WANDB_PROJECT``."""
+    return os.environ.get("WANDB_PROJECT") or "gsop"
 
 
 class TorchrunLayout(NamedTuple):

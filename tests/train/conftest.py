@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from multiprocessing.queues import SimpleQueue
@@ -19,6 +20,8 @@ from gsop.model.config import GSoPResNetConfig
 from gsop.model.resnet import GSoPResNet
 from gsop.train.data.spec import AugmentSpec, DataSpec
 from gsop.train.fabric import leave, make_fabric
+from gsop.train.log import Log
+from gsop.train.loop import Stopped, train
 from gsop.train.recipe import OptimizerSpec, Recipe, Schedule
 
 T = TypeVar("T")
@@ -38,13 +41,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make_folder(root: Path, images: int = 60) -> Path:
-    """``images`` for each of two classes, as a folder of a folder for each class."""
+def make_folder(root: Path, images: int = 60, light: int | None = None) -> Path:
+    """``images`` for each of two classes, as a folder of a folder for each class.
+
+    ``light`` are those of the second one, if it has others.
+    """
     rng = np.random.default_rng(0)
-    for label, low in (("dark", 0), ("light", 130)):
+    for label, low, count in (("dark", 0, images), ("light", 130, light or images)):
         folder = root / label
         folder.mkdir(parents=True)
-        for index in range(images):
+        for index in range(count):
             pixels = rng.integers(low, low + 120, (24, 24, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{index:03}.png")
     return root
@@ -53,6 +59,12 @@ def make_folder(root: Path, images: int = 60) -> Path:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_folder(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def skewed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same two classes, one of them rare."""
+    return make_folder(tmp_path_factory.mktemp("skewed"), images=95, light=25)
 
 
 @pytest.fixture
@@ -74,6 +86,32 @@ def recipe(folder: Path) -> Recipe:
         checkpoint_every=1000,
         workers=0,
     )
+
+
+@pytest.fixture
+def short(recipe: Recipe) -> Recipe:
+    """Twelve steps, with a look after every two."""
+    return changed(recipe, schedule=Schedule(steps=12, warmup=1, validate_every=2))
+
+
+def changed(recipe: Recipe, **fields: object) -> Recipe:
+    """With other values."""
+    return Recipe.model_validate(recipe.model_dump() | fields)
+
+
+def stopped_after(last: int, recipe: Recipe, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that SIGTERM ends after a step."""
+    advance = Log.advance
+
+    def and_stop(log: Log, step: int) -> None:
+        advance(log, step)
+        if step == last:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "advance", and_stop)
+        with pytest.raises(Stopped):
+            train(recipe, run, device="cpu", progress=False)
 
 
 def always(recipe: Recipe, label: int) -> GSoPResNet:

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from gsop.train.log import Log
+from gsop.train.presets import PRESETS
 
 COLUMNS = ("step", "images_per_second", "loss", "waiting")
 
 
 def bar(folder: Path, capfd: pytest.CaptureFixture[str], row: dict[str, float]) -> str:
-    title = "imagenet-net2"
-    with Log(folder, COLUMNS, step=0, total=450_000, title=title, progress=True) as log:
+    recipe = PRESETS["imagenet-net2"]
+    with Log(folder, COLUMNS, step=0, total=450_000, recipe=recipe, progress=True) as log:
         if row:
             log.write(row)
     return capfd.readouterr().err

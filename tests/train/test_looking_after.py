@@ -1,7 +1,6 @@
 """Training looks after itself: best weights, an early end, and resuming to the same bits."""
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,9 @@ from torch import nn
 
 from gsop.model.resnet import GSoPResNet
 from gsop.train import loop
+from gsop.train.data.spec import BalanceSpec, DataSpec
 from gsop.train.evaluate import Score
-from gsop.train.log import Log
-from gsop.train.loop import Stopped, train
+from gsop.train.loop import train
 from gsop.train.mixing import mixed
 from gsop.train.optimizer import freeze, make_optimizer, set_learning_rate
 from gsop.train.recipe import MixSpec, OptimizerSpec, Recipe, Schedule
@@ -22,10 +21,7 @@ from gsop.train.run import Run
 from gsop.train.step import take_step
 from gsop.train.watch import Totals
 from tests.support import TINY
-
-
-def changed(recipe: Recipe, **fields: object) -> Recipe:
-    return Recipe.model_validate(recipe.model_dump() | fields)
+from tests.train.conftest import changed, stopped_after
 
 
 def losses(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
@@ -37,12 +33,6 @@ def losses(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
         return Score(correct=3, samples=4, loss_sum=4 * loss)
 
     monkeypatch.setattr(loop, "score_held_out", look)
-
-
-@pytest.fixture
-def short(recipe: Recipe) -> Recipe:
-    """Twelve steps, with a look after every two."""
-    return changed(recipe, schedule=Schedule(steps=12, warmup=1, validate_every=2))
 
 
 def test_the_best_weights_are_kept_beside_the_last(
@@ -87,27 +77,14 @@ def test_what_was_stopped_remembers_the_best(
     assert (result.steps, result.best_step, result.best_loss) == (6, 2, 0.5)
 
 
-def stopped_after(last: int, recipe: Recipe, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that SIGTERM ends after a step."""
-    advance = Log.advance
-
-    def and_stop(log: Log, step: int) -> None:
-        advance(log, step)
-        if step == last:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "advance", and_stop)
-        with pytest.raises(Stopped):
-            train(recipe, run, device="cpu", progress=False)
-
-
 @pytest.mark.slow
 def test_what_was_stopped_ends_in_the_same_weights_with_every_option(
-    short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Recipe, skewed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = changed(
         short,
+        data=DataSpec(kind="folder", path=skewed, validation=0.2),
+        balance=BalanceSpec(draw=0.5, loss=1),
         mix=MixSpec(mixup=0.4, cutmix=0.4),
         keep="best",
         optimizer=OptimizerSpec(learning_rate=5e-3, stage_decay=0.7, frozen=("stem", "layer1")),

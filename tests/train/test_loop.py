@@ -24,18 +24,14 @@ from gsop.model.config import GSoPResNetConfig
 from gsop.model.resnet import GSoPResNet
 from gsop.train.checkpoint import write_whole
 from gsop.train.data.loader import Part, loader
-from gsop.train.data.spec import DataSpec
+from gsop.train.data.spec import BalanceSpec, DataSpec
 from gsop.train.loop import Stopped, train
 from gsop.train.recipe import OptimizerSpec, Recipe, Schedule
 from gsop.train.run import Run
 from tests.support import ROOT, START_SECONDS, eventually
-from tests.train.conftest import FORKSERVER, make_folder
+from tests.train.conftest import FORKSERVER, changed, make_folder
 
 Change = Callable[..., Recipe]
-
-
-def changed(recipe: Recipe, **fields: object) -> Recipe:
-    return Recipe.model_validate(recipe.model_dump() | fields)
 
 
 def steps(recipe: Recipe, number: int, **fields: object) -> Recipe:
@@ -150,7 +146,9 @@ def test_what_was_killed_ends_in_the_same_weights(recipe: Recipe, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one_with_the_whole_batch(recipe: Recipe, tmp_path: Path) -> None:
+def test_two_processes_learn_as_one_with_the_whole_batch(
+    recipe: Recipe, skewed: Path, tmp_path: Path
+) -> None:
     config = GSoPResNetConfig(
         depth=18,
         stem="cifar",
@@ -160,7 +158,15 @@ def test_two_processes_learn_as_one_with_the_whole_batch(recipe: Recipe, tmp_pat
         num_classes=2,
         last_stride=2,
     )
-    recipe = steps(recipe, 12, config=config, log_every=1, ema_decay=0.0)
+    recipe = steps(
+        recipe,
+        12,
+        config=config,
+        log_every=1,
+        ema_decay=0.0,
+        data=DataSpec(kind="folder", path=skewed, validation=0.2),
+        balance=BalanceSpec(draw=0.5, loss=1),
+    )
     one, two = tmp_path / "one", tmp_path / "two"
     train(recipe, one, device="cpu", progress=False)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -103,6 +103,20 @@ def test_labels_are_smoothed(recipe: Recipe) -> None:
     assert float(loss_of(logits, labels, smooth)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_weights_of_classes_come_to_the_same_in_parts(recipe: Recipe) -> None:
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    labels, weights = torch.tensor([0, 0, 0, 0, 1, 2]), torch.tensor([0.5, 2.0, 3.0])
+    whole = loss_of(logits, labels, recipe, weights)
+    each = nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert whole == pytest.approx(float((each * weights[labels]).sum()) / 6)
+    halves = [
+        loss_of(logits[part], labels[part], recipe, weights) for part in ([0, 1, 2], [3, 4, 5])
+    ]
+    assert float(sum(halves)) / 2 == pytest.approx(float(whole))
+    shares = nn.functional.one_hot(labels, 3).float()  # as mixed labels come
+    assert float(loss_of(logits, shares, recipe, weights)) == pytest.approx(float(whole))
+
+
 @pytest.mark.parametrize(("step", "stays"), [(1, 0.1), (6, 0.4), (81, 0.9), (10_000, 0.9)])
 def test_the_average_forgets_the_random_weights_and_then_moves_slowly(
     step: int, stays: float

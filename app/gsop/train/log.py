@@ -1,18 +1,19 @@
-"""What a run shows while it runs: a progress bar, rows of a CSV file, TensorBoard."""
+"""What a run shows while it runs: a progress bar, rows of a CSV file, trackers."""
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from gsop.errors import ConfigError
 from gsop.train.checkpoint import write_whole
+from gsop.train.recipe import Recipe
+from gsop.train.trackers import KEPT, TensorBoard, Tracker, open_trackers
 
 FILE = "log.csv"
 
@@ -27,11 +28,11 @@ class Log:
             and ``waiting``, which the bar shows.
         step: steps done already.
         total: steps of the whole run.
-        title: of the progress bar.
+        recipe: the run's: its name is the bar's title, and it says who is told besides.
         progress: whether to draw it, on the standard error.
 
     Raises:
-        ConfigError: if TensorBoard is not installed.
+        ConfigError: if TensorBoard is not installed, or a tracker does not take the run.
         OSError: if the folder cannot be written.
     """
 
@@ -42,17 +43,19 @@ class Log:
         *,
         step: int,
         total: int,
-        title: str,
+        recipe: Recipe,
         progress: bool,
     ) -> None:
+        self.console = Console(stderr=True)
         self._columns = columns
         self._file: Path | None = None
+        self._trackers: Sequence[Tracker] = ()
         if folder is not None:
             self._file = folder / FILE
             kept = [row for row in _read(self._file) if int(row["step"]) <= step]
             write_whole(self._file, _csv(self._columns, kept, header=True))
-            self._board = _open_board(folder / "tensorboard", step)
-        self.console = Console(stderr=True)
+            others = open_trackers(folder, recipe, self.say)
+            self._trackers = (TensorBoard(folder / "tensorboard", step), *others)
         self._bar = Progress(
             # All has to fit into 80 columns: the title and the bar are cut where it does not.
             TextColumn("{task.description}", table_column=Column()),
@@ -63,7 +66,7 @@ class Log:
             console=self.console,
             disable=not progress or folder is None,
         )
-        self._task = self._bar.add_task(title, total=total, completed=step, told="")
+        self._task = self._bar.add_task(recipe.name, total=total, completed=step, told="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -76,8 +79,11 @@ class Log:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        if self._file is not None:
-            self._board.close()
+        if self._file is None:
+            return
+        files = [self._file.with_name(name) for name in KEPT]
+        for tracker in self._trackers:
+            tracker.close(tuple(file for file in files if file.exists()), finished=error is None)
 
     def advance(self, step: int) -> None:
         """Move the bar."""
@@ -102,10 +108,8 @@ class Log:
         try:
             with self._file.open("a", encoding="utf-8", newline="") as stream:
                 stream.write(_csv(self._columns, [row], header=False).decode())
-            for column, value in row.items():
-                if column not in ("step", "epoch", "images", "seconds") and value is not None:
-                    group = "gates/" if "." in column else "train/"
-                    self._board.add_scalar(group + column, value, row["step"])
+            for tracker in self._trackers:
+                tracker.log(_tracked(row), int(row["step"] or 0))
         except OSError as error:
             self.say(f"a row of the log was not written ({error}): make room")
 
@@ -115,15 +119,13 @@ def _told(row: Mapping[str, float | int | None]) -> str:
     return f"{rate:.0f} images/s, loss {loss:.3f}, {waiting:.0%} waiting, "
 
 
-def _open_board(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "training writes its curves with TensorBoard, which is not installed: "
-            "pip install '.[train]'"
-        ) from error
-    return SummaryWriter(str(folder), purge_step=step + 1)
+def _tracked(row: Mapping[str, float | int | None]) -> dict[str, float]:
+    """What trackers are told of a row."""
+    return {
+        ("gates/" if "." in column else "train/") + column: value
+        for column, value in row.items()
+        if column not in ("step", "epoch", "images", "seconds") and value is not None
+    }
 
 
 def read_log(folder: Path) -> dict[str, list[float | None]]:

@@ -13,7 +13,7 @@ checkpoint ends in the weights of one that was never stopped. What a checkpoint 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from gsop.errors import ConfigError, SetupError
 from gsop.model.resnet import GSoPResNet
 from gsop.train import checkpoint
 from gsop.train.checkpoint import newest_step
+from gsop.train.data.balance import loss_weights
 from gsop.train.data.dataset import DataSet, Sample
 from gsop.train.data.loader import Part, check_shares, loader
 from gsop.train.evaluate import Score
@@ -40,6 +41,7 @@ from gsop.train.signals import noted_signals
 from gsop.train.state import State, begin
 from gsop.train.step import take_step, update_average
 from gsop.train.timetable import Timetable
+from gsop.train.trackers import check_installed
 from gsop.train.watch import (
     Meter,
     check_everywhere,
@@ -47,9 +49,9 @@ from gsop.train.watch import (
     columns,
     make_row,
     note_broken,
+    score_beside,
     score_held_out,
 )
-    score_beside,
 
 
 class Stopped(Exception):
@@ -66,6 +68,11 @@ class Stopped(Exception):
         self.step = step
 
 
+OnLook = Callable[[int, Score], None]
+"""Is told of each look at the held-out images: after how many steps, and what was found. What it
+raises ends the run where it is."""
+
+
 @dataclass(frozen=True)
 class _Setup:
     """What a run works with and never changes; what changes is its state."""
@@ -75,6 +82,7 @@ class _Setup:
     data: DataSet
     timetable: Timetable
     run: Run
+    on_look: OnLook | None
 
     @cached_property
     def held_out(self) -> Sequence[Sample]:
@@ -89,6 +97,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     progress: bool = True,
+    on_look: OnLook | None = None,
 ) -> Result:
     """Train one network, in this process alone or beside those that ``torchrun`` started.
 
@@ -102,6 +111,7 @@ def train(
         resume: go on with the run in ``folder``, from its newest checkpoint.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         progress: whether to draw a progress bar on the standard error.
+        on_look: is told of each look at the held-out images.
 
     Returns:
         What the run came to, as in its ``result.json``.
@@ -112,7 +122,7 @@ def train(
             cannot be written.
         Stopped: on SIGTERM or SIGINT, after a checkpoint.
     """
-    setup = _open(recipe, folder, device, resume=resume)
+    setup = _open(recipe, folder, device, on_look, resume=resume)
     if setup.run.finished:
         return setup.run.result
     fabric = setup.fabric
@@ -132,7 +142,7 @@ def train(
 def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
     """Take step after step: to the last one, or until a signal is in ``asked``."""
     fabric, recipe, timetable = setup.fabric, setup.recipe, setup.timetable
-    loaded = _load(setup, state.step)
+    loaded, weights = _load(setup, state.step), _weights(setup)
     clock = time.perf_counter()
     while not _is_over(setup, state):
         rate = set_learning_rate(state.optimizer, recipe, state.step, timetable.epoch_steps)
@@ -154,7 +164,9 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
             max_broken=recipe.max_broken,
             say=log.say,
         )
-        gates = take_step(fabric, recipe, state.network, state.optimizer, batch, state.meter)
+        gates = take_step(
+            fabric, recipe, state.network, state.optimizer, batch, state.meter, weights
+        )
         state.step += 1
         if state.average is not None:
             update_average(state.average, state.model, decay=recipe.ema_decay, step=state.step)
@@ -162,6 +174,7 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
 
         looks = timetable.validates(state.step) or timetable.is_last(state.step)
         score = _look(setup, state, log) if looks else None
+        plain = _look_without_average(setup, state) if looks else None
         clock, since = time.perf_counter(), clock
         state.meter.seconds += clock - since
         if timetable.logs(state.step) or score is not None:
@@ -174,7 +187,6 @@ def _go_on(setup: _Setup, state: State, log: Log, asked: list[int]) -> None:
             raise Stopped(stop, state.step)
 
 
-        plain = _look_without_average(setup, state) if looks else None
 def _finish(setup: _Setup, state: State, log: Log) -> Result:
     """Keep weights, result and pictures."""
     fabric, run, totals = setup.fabric, setup.run, state.totals
@@ -212,15 +224,18 @@ def _finish(setup: _Setup, state: State, log: Log) -> Result:
 # ── what a run is opened with ────────────────────────────────────────────────────────────────────
 
 
-def _open(recipe: Recipe, folder: Path, device: str, *, resume: bool) -> _Setup:
+def _open(
+    recipe: Recipe, folder: Path, device: str, on_look: OnLook | None, *, resume: bool
+) -> _Setup:
     data = recipe.open_data()
     recipe = recipe.for_classes(len(data.labels))
+    check_installed(recipe.trackers)
     fabric = make_fabric(recipe, device)
     # Before there is a folder, which the next attempt would find in its way.
     timetable = Timetable.of(recipe, data)
     check_shares(recipe.batch_size, recipe.accumulate, fabric.world_size)
     run = _open_run(fabric, recipe, folder, data, resume=resume)
-    return _Setup(fabric, recipe, data, timetable, run)
+    return _Setup(fabric, recipe, data, timetable, run, on_look)
 
 
 def _open_run(fabric: Fabric, recipe: Recipe, folder: Path, data: DataSet, *, resume: bool) -> Run:
@@ -246,7 +261,7 @@ def _open_log(setup: _Setup, step: int, *, progress: bool) -> Log:
         columns(setup.recipe),
         step=step,
         total=setup.timetable.total_steps,
-        title=setup.recipe.name,
+        recipe=setup.recipe,
         progress=progress,
     )
 
@@ -263,6 +278,7 @@ def _load(setup: _Setup, first_step: int) -> Iterator[Part]:
         accumulate=recipe.accumulate,
         rank=fabric.global_rank,
         world=fabric.world_size,
+        draw=recipe.balance.draw,
         workers=recipe.workers,
         pin_memory=fabric.device.type == "cuda",
     )
@@ -270,6 +286,15 @@ def _load(setup: _Setup, first_step: int) -> Iterator[Part]:
     # twice, and mix its images otherwise than one that was never stopped.
     with torch.random.fork_rng(devices=[]):
         return iter(loaded)
+
+
+def _weights(setup: _Setup) -> Tensor | None:
+    """Of the classes in the loss."""
+    data = setup.data
+    found = loss_weights(data.training_labels(), len(data.labels), setup.recipe.balance)
+    return (
+        None if found is None else torch.tensor(found, dtype=torch.float32).to(setup.fabric.device)
+    )
 
 
 # ── what surrounds a step ────────────────────────────────────────────────────────────────────────
@@ -317,7 +342,16 @@ def _look(setup: _Setup, state: State, log: Log) -> Score:
             setup.run.keep_best(state.kept.state_dict())
         except OSError as error:
             log.say(f"the best weights so far were not written ({error}): make room")
+    if setup.on_look is not None:
+        setup.on_look(state.step, found)
     return found
+
+
+def _look_without_average(setup: _Setup, state: State) -> Score | None:
+    """Score the weights as they are, where it is their average that would be kept."""
+    if state.average is None:
+        return None
+    return score_beside(setup.fabric, state.model, setup.recipe.input, setup.held_out)
 
 
 def _preview(setup: _Setup, part: Part, log: Log) -> None:
@@ -334,6 +368,7 @@ def _write_row(
     gates: Mapping[str, Tensor],
     rate: float,
     score: Score | None,
+    plain: Score | None,
 ) -> None:
     """Write a row about the steps since the last one, which the meter then forgets.
 
@@ -347,18 +382,12 @@ def _write_row(
             seen,
             gates,
             step=state.step,
-def _look_without_average(setup: _Setup, state: State) -> Score | None:
-    """Score the weights as they are, where it is their average that would be kept."""
-    if state.average is None:
-        return None
-    return score_beside(setup.fabric, state.model, setup.recipe.input, setup.held_out)
-
-
             epoch=state.step / setup.timetable.epoch_steps,
             images=state.step * setup.recipe.batch_size,
             seconds=state.totals.seconds,
             learning_rate=rate,
             held_out=score,
+            plain=plain,
         )
     )
     state.meter = Meter.at_zero(setup.fabric.device)
@@ -368,10 +397,8 @@ def _signal_of_all(setup: _Setup, step: int, asked: Sequence[int]) -> int:
     """The signal to stop for, the same in every process; 0 for none.
 
     Several processes ask each other only where they wait for each other anyhow, at a row of the
-    plain: Score | None,
     log.
     """
     if setup.fabric.world_size > 1 and not setup.timetable.logs(step):
         return 0
     return int(largest_of_all(setup.fabric, max(asked, default=0)))
-            plain=plain,

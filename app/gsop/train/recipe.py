@@ -15,7 +15,7 @@ from gsop.images import InputSpec
 from gsop.model.config import GSoPResNetConfig
 from gsop.train.data.dataset import DataSet
 from gsop.train.data.open import open_data
-from gsop.train.data.spec import AugmentSpec, DataSpec, Values
+from gsop.train.data.spec import AugmentSpec, BalanceSpec, DataSpec, Values
 
 Role = Literal["backbone", "gates", "head"]
 """The parts of a network that may learn at rates of their own."""
@@ -23,6 +23,10 @@ Role = Literal["backbone", "gates", "head"]
 
 BackbonePart = Literal["stem", "layer1", "layer2", "layer3", "layer4"]
 """The parts of a backbone, in their order."""
+
+
+TrackerName = Literal["mlflow", "wandb"]
+"""Who may be told of a run besides TensorBoard: MLflow, and Weights & Biases."""
 
 
 class MixSpec(Values):
@@ -141,14 +145,15 @@ class Recipe(Values):
         input: how images are prepared, in training and in service.
         data: which images.
         augment: how training images stray from what lies on the disk.
-        backbone: a trained backbone to start from: ``torchvision``, or the file of a torchvision
-            ResNet's state dict; ``None`` starts anew.
+        backbone: a trained backbone to start from: ``torchvision``, or the file of a ResNet's state
+            dict, under torchvision's, timm's or transformers' names; ``None`` starts anew.
         batch_size: images an optimiser step, of all processes together.
         accumulate: parts that a step's images are computed in, one after the other; each part has
             batch statistics of its own.
         optimizer: what turns gradients into steps.
         schedule: how long, and at which learning rate.
         label_smoothing: of the cross-entropy.
+        balance: what is done about classes with few images; nothing if nothing is set.
         mix: how the images of a batch are mixed; not at all if nothing is set.
         keep: the weights that the run ends with: those after the ``last`` step, or the ``best``:
             those with the least loss on held-out images, which are kept beside the last anyhow.
@@ -163,6 +168,7 @@ class Recipe(Values):
             their images, as one process would compute them, or of each process's own.
         checkpoint_every: steps between two checkpoints; one more at the end of each epoch.
         log_every: steps between two rows of the log; each waits for the device.
+        trackers: who is told of the run besides TensorBoard; see :mod:`gsop.train.trackers`.
         workers: processes that decode and augment, for each training process; -1 chooses.
         max_broken: the share of the images that may be unreadable before the run stops.
         seed: of the first weights, the order of the data and their augmentation.
@@ -179,6 +185,7 @@ class Recipe(Values):
     optimizer: OptimizerSpec
     schedule: Schedule
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    balance: BalanceSpec = BalanceSpec()
     mix: MixSpec = MixSpec()
     keep: Literal["last", "best"] = "last"
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
@@ -188,6 +195,7 @@ class Recipe(Values):
     sync_batch_norm: bool = True
     checkpoint_every: int = Field(default=1000, ge=1)
     log_every: int = Field(default=10, ge=1)
+    trackers: tuple[TrackerName, ...] = ()
     workers: int = Field(default=-1, ge=-1)
     max_broken: float = Field(default=0.01, ge=0, le=1)
     seed: int = Field(default=0, ge=0)

@@ -27,6 +27,7 @@ def take_step(
     optimizer: Optimizer,
     batch: Sequence[Part],
     meter: Meter,
+    weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Take one step of the optimiser.
 
@@ -37,6 +38,7 @@ def take_step(
         optimizer: likewise, with the learning rates of this step.
         batch: this process's parts of the step.
         meter: counts each part.
+        weights: of the classes in the loss, (classes,) float32; all the same if absent.
 
     Returns:
         The gates of the last part, by name, (N, …) each.
@@ -51,7 +53,7 @@ def take_step(
                 normalise(pixels, recipe.input), labels, recipe.mix, recipe.config.num_classes
             )
             output: GSoPOutput = network(images)
-            loss = loss_of(output.logits, targets, recipe)
+            loss = loss_of(output.logits, targets, recipe, weights)
             fabric.backward(loss / len(batch))
         meter.add(loss, output.logits, labels)
     if recipe.optimizer.clip is not None:
@@ -65,15 +67,25 @@ def take_step(
     return {name: gate.detach() for name, gate in output.gates.items()}
 
 
-def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+def loss_of(
+    logits: Tensor, labels: Tensor, recipe: Recipe, weights: Tensor | None = None
+) -> Tensor:
     """What a step makes smaller: the mean over the images, a scalar.
+
+    With weights too it is divided by the number of images, not by the sum of their weights: so the
+    parts of a step, and the processes' shares of it, come to what the whole would.
 
     Args:
         logits: (N, classes).
         labels: (N,) int64; or shares of the classes, (N, classes).
         recipe: says how far the labels are smoothed.
+        weights: of the classes, (classes,); all the same if absent.
     """
-    return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="none")
+    counts = weights[labels] if labels.dim() == 1 else labels @ weights
+    return (counts * each).mean()
 
 
 @torch.no_grad()

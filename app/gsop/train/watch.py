@@ -136,14 +136,18 @@ class Totals:
         return True
 
 
+class Diverged(SetupError):
+    """The loss of a training is infinite, or not a number."""
+
+
 def check_finite(loss: float, step: int) -> None:
     """Whether the training still leads somewhere.
 
     Raises:
-        SetupError: if the loss is infinite or not a number; it says what to change.
+        Diverged: if the loss is infinite or not a number; it says what to change.
     """
     if not math.isfinite(loss):
-        raise SetupError(
+        raise Diverged(
             f"the loss is {loss} at step {step}: lower the learning rate "
             "(--set optimizer.learning_rate=...), or bound the gradients "
             "(--set optimizer.clip=1)"
@@ -180,11 +184,11 @@ def columns(recipe: Recipe) -> tuple[str, ...]:
         "waiting",
         "held_out_top1",
         "held_out_loss",
+        *(("plain_top1", "plain_loss") if recipe.ema_decay else ()),
         *(f"{gate.name}.{what}" for gate in gates for what in ("mean", "spread")),
     )
 
 
-        *(("plain_top1", "plain_loss") if recipe.ema_decay else ()),
 def make_row(
     seen: Seen,
     gates: Mapping[str, Tensor],
@@ -195,11 +199,11 @@ def make_row(
     seconds: float,
     learning_rate: float,
     held_out: Score | None,
+    plain: Score | None,
 ) -> dict[str, float | int | None]:
     """A row of the log, by column: about the steps since the last one.
 
     Args:
-    plain: Score | None,
         seen: in these steps.
         gates: of this process's last part, by name.
         step: steps done in the whole run; ``epoch``, ``images`` and ``seconds`` likewise.
@@ -208,11 +212,11 @@ def make_row(
         seconds: spent.
         learning_rate: of the last step.
         held_out: the held-out images' score, if they were looked at after this step.
+        plain: the same by the weights that are not averaged, where they are averaged.
     """
     row: dict[str, float | int | None] = {
         "step": step,
         "epoch": epoch,
-        plain: the same by the weights that are not averaged, where they are averaged.
         "images": images,
         "seconds": seconds,
         "loss": seen.loss,
@@ -223,12 +227,12 @@ def make_row(
         "held_out_top1": None if held_out is None else held_out.top1,
         "held_out_loss": None if held_out is None else held_out.loss,
     }
+    if plain is not None:
+        row |= {"plain_top1": plain.top1, "plain_loss": plain.loss}
     for name, gate in gates.items():
         row[f"{name}.mean"] = float(gate.mean())
         row[f"{name}.spread"] = float(gate.std())
     return row
-    if plain is not None:
-        row |= {"plain_top1": plain.top1, "plain_loss": plain.loss}
 
 
 # ── images that training does not see, or cannot ─────────────────────────────────────────────────
@@ -275,10 +279,6 @@ def score_held_out(
     return whole
 
 
-@contextmanager
-def _modes_kept(model: nn.Module) -> Iterator[None]:
-    """Each layer ends in the mode, of training or evaluation, that it began in."""
-    modes = [(layer, layer.training) for layer in model.modules()]
 def score_beside(
     fabric: Fabric, model: GSoPResNet, spec: InputSpec, samples: Sequence[Sample]
 ) -> Score:
@@ -286,6 +286,10 @@ def score_beside(
     return score_held_out(fabric, model, spec, samples)
 
 
+@contextmanager
+def _modes_kept(model: nn.Module) -> Iterator[None]:
+    """Each layer ends in the mode, of training or evaluation, that it began in."""
+    modes = [(layer, layer.training) for layer in model.modules()]
     try:
         yield
     finally:

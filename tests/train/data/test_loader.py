@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import torch
 from gsop.errors import ConfigError
 from gsop.images import Pixels
 from gsop.processes.cage import missing
-from gsop.train.data.dataset import BrokenImage, Sample
+from gsop.train.data.dataset import BrokenImage, Classes, Sample
 from gsop.train.data.loader import Part, loader, steps_per_epoch
 from tests.escapes import WAYS, Outside
 from tests.support import ROOT
@@ -32,6 +33,10 @@ class Numbers:
 
     def __len__(self) -> int:
         return self.images
+
+    def training_labels(self) -> Classes:
+        """One of five is of the second class."""
+        return np.arange(self.images, dtype=np.int64) % 5 // 4
 
     def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
         if index in self.broken:
@@ -98,6 +103,17 @@ def test_processes_and_parts_share_each_step() -> None:
         shared = [ranks[rank][3 * step + number] for number in range(3) for rank in range(2)]
         assert all(len(part.labels) == 2 for part in shared)
         assert same([joined(shared)], [batch])
+
+
+def test_classes_drawn_alike_are_shared_and_entered_alike() -> None:
+    whole = parts(draw=1.0)
+    numbers = joined(whole[:4]).labels  # of a pass
+    assert int((numbers % 5 == 4).sum()) == pytest.approx(len(numbers) / 2, abs=3)
+    repeated = Counter(tuple(pixel.flatten().tolist()) for pixel in joined(whole[:4]).pixels)
+    assert max(repeated.values()) == 1  # each time it is varied anew
+    assert same(parts(draw=1.0, first_step=7), whole[7:])
+    ranks = [parts(draw=1.0, world=2, rank=rank) for rank in range(2)]
+    assert same([joined(shared) for shared in zip(*ranks, strict=True)], whole)
 
 
 @pytest.mark.slow
@@ -189,4 +205,18 @@ def test_who_hands_nothing_over_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("gsop.train.data.loader.STALL_SECONDS", 1)
     loaded = iter(loader(Hanging(50), batch_size=12, seed=0, steps=2, workers=1))
     with pytest.raises(RuntimeError, match="timed out after 1 seconds"):
+        next(loaded)
+
+
+class Killed(Numbers):
+    """Whoever loads them is killed, as where memory has run out."""
+
+    def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
+        signal.raise_signal(signal.SIGKILL)
+        return super().training_image(index, seed)
+
+
+def test_a_worker_that_is_killed_is_noticed() -> None:
+    loaded = iter(loader(Killed(50), batch_size=12, seed=0, steps=2, workers=1))
+    with pytest.raises(RuntimeError, match=r"exited unexpectedly|killed by signal"):
         next(loaded)

@@ -10,7 +10,7 @@ from PIL import Image
 from gsop.errors import ConfigError
 from gsop.images import InputSpec, Pixels
 from gsop.train.data.augment import augment
-from gsop.train.data.dataset import Sample
+from gsop.train.data.dataset import Classes, Sample
 from gsop.train.data.spec import AugmentSpec, DataSpec
 
 
@@ -65,6 +65,10 @@ class Cifar100:
 
     def __len__(self) -> int:
         return len(self._train[0])
+
+    def training_labels(self) -> Classes:
+        """The class of each image to train on, (N,)."""
+        return self._train[1]
 
     def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
         """See :meth:`gsop.train.data.dataset.DataSet.training_image`."""

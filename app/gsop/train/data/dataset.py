@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gsop.images import Pixels
+
+Classes = NDArray[np.int64]
+"""The class of each of some images, (N,)."""
 
 
 class Sample(NamedTuple):
@@ -56,6 +62,10 @@ class DataSet(Protocol):
 
     def __len__(self) -> int:
         """Images to train on."""
+        ...
+
+    def training_labels(self) -> Classes:
+        """The class of each image to train on, (N,), without reading the images."""
         ...
 
     def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:

@@ -14,7 +14,7 @@ from torch import Generator
 
 from gsop.errors import ConfigError
 from gsop.images import Pixels
-from gsop.train.data.dataset import Sample
+from gsop.train.data.dataset import Classes, Sample
 from gsop.train.data.drawing import DrawingSpec, draw
 from gsop.train.data.variants import drawn_digits, encode_png, redrawn_scans
 
@@ -64,6 +64,10 @@ class Digits:
 
     def __len__(self) -> int:
         return len(self._train[0])
+
+    def training_labels(self) -> Classes:
+        """The class of each scan to train on, (N,)."""
+        return self._train[1]
 
     def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
         """See :meth:`gsop.train.data.dataset.DataSet.training_image`."""

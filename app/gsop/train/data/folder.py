@@ -11,7 +11,7 @@ import numpy as np
 from gsop.errors import ConfigError, RequestError
 from gsop.images import InputSpec, Pixels, decode_whole
 from gsop.train.data.augment import augment
-from gsop.train.data.dataset import BrokenImage, Sample
+from gsop.train.data.dataset import BrokenImage, Classes, Sample
 from gsop.train.data.listing import Split, find_split, list_classes, told
 from gsop.train.data.spec import AugmentSpec, DataSpec
 
@@ -72,6 +72,10 @@ class FolderData:
 
     def __len__(self) -> int:
         return len(self._train)
+
+    def training_labels(self) -> Classes:
+        """The class of each image to train on, (N,)."""
+        return np.array([label for _, label in self._train], np.int64)
 
     def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
         """See :meth:`gsop.train.data.dataset.DataSet.training_image`."""

@@ -6,6 +6,7 @@ many processes load it or train on it, nor from where a run was taken up again.
 """
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 import cv2
@@ -19,7 +20,8 @@ from gsop.cpus import cpu_count
 from gsop.environment import cage_mode
 from gsop.errors import ConfigError
 from gsop.processes.cage import cage_loader
-from gsop.train.data.dataset import BrokenImage, DataSet
+from gsop.train.data.balance import order_of_epoch
+from gsop.train.data.dataset import BrokenImage, Classes, DataSet
 
 MOST_WORKERS = 8
 """Loading processes for each training process, where the number is left to this module."""
@@ -83,12 +85,14 @@ def loader(
     accumulate: int = 1,
     rank: int = 0,
     world: int = 1,
+    draw: float = 0.0,
     workers: int = -1,
     pin_memory: bool = False,
 ) -> Iterable[Part]:
     """This process's parts of steps ``first_step`` to ``steps - 1``, ``accumulate`` for each step.
 
-    Each pass over the images has an order of its own. An image that cannot be read is replaced by
+    Each pass over the images has an order of its own, and shows each of them once, unless ``draw``
+    says otherwise. An image that cannot be read is replaced by
     the next one that can.
 
     Args:
@@ -100,6 +104,8 @@ def loader(
         accumulate: parts that each process computes of a step, one after the other.
         rank: number of this training process, from 0.
         world: training processes.
+        draw: how far the classes are drawn alike, as of
+            :class:`gsop.train.data.spec.BalanceSpec`.
         workers: processes that load for this one; 0 loads in this process; -1 takes as many as
             there are processors for each training process here, at most ``MOST_WORKERS``.
         pin_memory: whether the parts lie in memory that a CUDA device can read by itself.
@@ -110,7 +116,7 @@ def loader(
     check_shares(batch_size, accumulate, world)
     if workers < 0:
         workers = min(MOST_WORKERS, max(1, cpu_count() // world))
-    parts = _Parts(dataset, batch_size, seed, first_step, steps, accumulate, rank, world)
+    parts = _Parts(dataset, batch_size, seed, first_step, steps, accumulate, rank, world, draw)
     return DataLoader(
         parts,
         batch_size=None,  # an item is a whole part already
@@ -137,6 +143,7 @@ class _Parts(Dataset[Part]):
         accumulate: int,
         rank: int,
         world: int,
+        draw: float,
     ) -> None:
         self._dataset = dataset
         self._batch_size = batch_size
@@ -146,6 +153,7 @@ class _Parts(Dataset[Part]):
         self._accumulate = accumulate
         self._rank = rank
         self._world = world
+        self._draw = draw
         self._epoch_steps = steps_per_epoch(dataset, batch_size)
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
@@ -158,8 +166,10 @@ class _Parts(Dataset[Part]):
         share = self._batch_size // (self._accumulate * self._world)
         start = step_of_epoch * self._batch_size + (part * self._world + self._rank) * share
         images, labels, broken = [], [], []
-        for index in self._order_of(epoch)[start : start + share]:
-            pixels, label, passed_over = self._load(int(index), epoch)
+        for place, index in enumerate(self._order_of(epoch)[start : start + share], start):
+            # An image that is drawn twice in a pass is varied twice.
+            seeds = (self._seed, epoch, int(index), *((place,) if self._draw else ()))
+            pixels, label, passed_over = self._load(int(index), seeds)
             images.append(torch.from_numpy(np.ascontiguousarray(pixels)))
             labels.append(label)
             broken.extend(passed_over)
@@ -168,12 +178,16 @@ class _Parts(Dataset[Part]):
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
             rng = np.random.default_rng((self._seed, epoch))
-            self._order = epoch, rng.permutation(len(self._dataset))
+            self._order = epoch, order_of_epoch(self._labels, self._draw, rng)
         return self._order[1]
 
-    def _load(self, index: int, epoch: int) -> tuple[NDArray[np.uint8], int, list[str]]:
+    @cached_property
+    def _labels(self) -> Classes:
+        return self._dataset.training_labels()
+
+    def _load(self, index: int, seeds: tuple[int, ...]) -> tuple[NDArray[np.uint8], int, list[str]]:
         """The image, its class, and the names of those before it that could not be read."""
-        entropy = np.random.SeedSequence((self._seed, epoch, index))
+        entropy = np.random.SeedSequence(seeds)
         seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
         broken: list[str] = []
         for neighbour in range(min(TRIES, len(self._dataset))):

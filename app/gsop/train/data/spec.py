@@ -31,6 +31,20 @@ class DataSpec(Values):
     split_seed: int = Field(default=0, ge=0)
 
 
+class BalanceSpec(Values):
+    """What is done about classes with few images.
+
+    Attributes:
+        draw: how far the classes are drawn alike: 0 as often as they have images, 1 all equally
+            often, ½ by the square root of their images. A pass stays as long as it was.
+        loss: how far the loss weighs rare classes up: 0 not, 1 so that all count the same, ½ by
+            the square root; of the classes as they are drawn.
+    """
+
+    draw: float = Field(default=0.0, ge=0, le=1)
+    loss: float = Field(default=0.0, ge=0, le=1)
+
+
 class RandomCropSpec(Values):
     """A random rectangle, scaled to the network's input (arXiv 1409.4842, section 6).
 

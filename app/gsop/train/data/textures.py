@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsop.images import Pixels
-from gsop.train.data.dataset import Sample
+from gsop.train.data.dataset import Classes, Sample
 from gsop.train.data.variants import encode_png
 
 CLASSES = 16
@@ -77,6 +77,10 @@ class Textures:
     def __len__(self) -> int:
         """Training images."""
         return TRAINING_IMAGES
+
+    def training_labels(self) -> Classes:
+        """The class of each texture to train on, (N,)."""
+        return np.arange(TRAINING_IMAGES, dtype=np.int64) % CLASSES
 
     def training_image(self, index: int, seed: int) -> tuple[Pixels, int]:
         """Training image ``index`` and its class; it is never augmented: its frequencies are it."""
