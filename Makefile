@@ -11,7 +11,7 @@ PEERS := gsop gsop-2 mosec-stages mosec-one litserve litserve-2 ray ray-2 fastap
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train wheel clean gpu s3
+.PHONY: help install serve test quick lint format bench bench-peers chaos fuzz train wheel clean gpu s3 kserve trackers
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,6 +74,16 @@ s3: install  ## publish to an S3 of its own and fetch from it (moto, in an envir
 	$(BIN)/uv venv --quiet --clear .venv/moto
 	$(BIN)/uv pip install --quiet --python .venv/moto/bin/python 'moto[s3]>=5.1' flask flask-cors
 	PATH=$(CURDIR)/.venv/moto/bin:$$PATH $(BIN)/python -m pytest -q tests/store/test_s3.py
+
+trackers: install  ## train with MLflow and Weights & Biases told of it, each in a folder
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --target .venv/trackers \
+		mlflow-skinny wandb
+	PYTHONPATH=.venv/trackers $(BIN)/python -m pytest -q tests/train/test_trackers.py
+
+kserve: install  ## ask a service by KServe's own client (in an environment of its own)
+	$(BIN)/uv venv --quiet --clear .venv/kserve
+	$(BIN)/uv pip install --quiet --python .venv/kserve/bin/python 'kserve>=0.21,<0.22'
+	$(BIN)/python -m pytest -q tests/api/oip/test_kserve.py
 
 fuzz: install  ## look for inputs that break a parser or decoder, for minutes; keep what was found
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[fuzz]'

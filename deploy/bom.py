@@ -21,7 +21,8 @@ from typing import Any
 SOURCE = Path(__file__).parent.parent
 ROOT_PACKAGE = "gsop"
 EXTRAS = (
-    *("train", "torchvision", "export", "openvino", "heif", "frames", "otel", "remote", "shared"),
+    *("train", "search", "torchvision", "export", "openvino", "heif", "frames"),
+    *("otel", "remote", "shared"),
 )
 """Those that users install; ``fuzz`` and ``dev`` are for who works on the project."""
 
