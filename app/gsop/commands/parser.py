@@ -75,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_publish(commands.add_parser("publish", help="put a finished run into the store"))
     _add_key(commands.add_parser("key", help="make an API key, and the entry that admits it"))
     _add_compare(commands.add_parser("compare", help="measure what the gates are worth"))
+    _add_search(commands.add_parser("search", help="look for a better recipe"))
     add_size(commands.add_parser("size", help="say what a rate needs: instances, cores, slots"))
     add_models(commands.add_parser("models", help="look into the model store, and add to it"))
     return parser
@@ -202,8 +203,78 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     for option, key, kind in RECIPE_OPTIONS:
         same = f"the same as --set {key}=N"
         add_entry(parser, "values", option, key=key, type=kind, metavar="N", help=same)
+    add_entry(
+        parser,
+        "values",
+        "--backbone",
+        metavar="torchvision|FILE",
+        help="start from these trained weights: the same as --set backbone=...; a file of "
+        "torchvision's, timm's or Hugging Face's",
+    )
+    for option, key, what in (
+        ("--balanced", "balance.draw", "draw all classes equally often"),
+        ("--class-weights", "balance.loss", "have all classes count the same in the loss"),
+    ):
+        same = f"{what}: the same as --set {key}=1"
+        add_entry(parser, "values", option, key=key, action="store_const", const=1, help=same)
+    parser.add_argument(
+        "--track",
+        type=comma_separated,
+        default=[],
+        metavar="NAME,...",
+        help="tell mlflow or wandb of the run too: the same as --set 'trackers=[\"NAME\"]'",
+    )
     parser.add_argument(
         "--show", action="store_true", help="print the recipe as it would be, and train nothing"
+    )
+    parser.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="look for the learning rate: 100 steps at rising rates, of which nothing is kept but "
+        "a picture and the numbers (--output DIR)",
+    )
+    add_quiet(parser)
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(function="search:run")
+    add_settings(parser, "device")
+    parser.description = (
+        "Train variations of a recipe, each in a run of its own, and keep the best one's recipe. "
+        "They are judged by the loss on held-out images; those that fall behind end early. The "
+        "same command goes on with a search, and started twice, the two share it. Needs Optuna: "
+        "the extra `search`."
+    )
+    add_recipe(
+        parser,
+        default="small",
+        choices="what the trials have in common: a recipe of `gsop train`",
+        data="the images, as in `gsop train`",
+        example="schedule.epochs=10",
+    )
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="KEY=VALUES",
+        help="what is varied: KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=VALUE,VALUE; repeatable "
+        "(default: optimizer.learning_rate and optimizer.weight_decay)",
+    )
+    parser.add_argument(
+        "--trials", type=int, default=20, help="how many in all (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pruning",
+        choices=("median", "hyperband", "none"),
+        default="median",
+        help="which trials end early (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        dest="folder",
+        metavar="DIR",
+        help="of the search (default: runs/RECIPE-search)",
     )
     add_quiet(parser)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
 
-from gsop.commands.models.init import on_backbone
+from gsop.commands.models.init import TORCHVISION, on_backbone
 from gsop.environment import torchrun_layout
 from gsop.errors import ConfigError
 from gsop.model.resnet import GSoPResNet
@@ -16,6 +16,7 @@ from gsop.train.fitting import assigned, fit_batch, fit_schedule
 from gsop.train.loop import Stopped, train
 from gsop.train.overrides import find_recipe, override
 from gsop.train.presets import PRESETS
+from gsop.train.range_test import range_test, write_range_test
 from gsop.train.recipe import Recipe
 from gsop.train.run import Run
 
@@ -25,7 +26,7 @@ RUNS = Path("runs")
 _CHANGEABLE = frozenset(
     (
         *("schedule.epochs", "schedule.steps", "schedule.patience"),
-        *("log_every", "checkpoint_every", "workers", "max_broken"),
+        *("log_every", "checkpoint_every", "workers", "max_broken", "trackers"),
     )
 )
 """What may become another value within a run: its weights so far would have been the same."""
@@ -40,22 +41,33 @@ def run(
     assignments: Sequence[str],
     folder: Path | None,
     resume: Path | None,
+    track: Sequence[str],
     show: bool,
+    find_lr: bool,
     progress: bool,
 ) -> int:
-    """Begin a run, go on with the one in the folder ``resume``, or only show the recipe.
+    """Begin a run, go on with the one in the folder ``resume``, or do something short of that.
 
-    ``values`` are of the recipe, by their keys; ``assignments`` win over them. All else is as in
-    :func:`resolve` and :func:`begin`, and so are the exit status and what is raised.
+    That is to show the recipe (``show``), or to look for its learning rate (``find_lr``).
+    ``values`` are of the recipe, by their keys, and ``track`` its trackers; ``assignments`` win
+    over them. All else is as in
+    :func:`resolve`, :func:`begin` and :func:`find_rate`, and so are the exit status and what is
+    raised.
     """
     device = settings.devices[0]
-    changes = [*(f"{key}={value}" for key, value in values.items()), *assignments]
+    changes = [*(f"{key}={json.dumps(value)}" for key, value in values.items()), *assignments]
+    if track:
+        changes.insert(0, f"trackers={json.dumps(track)}")
+    if resume is not None and find_lr:
+        raise ConfigError("a run's learning rate cannot change: leave --resume or --find-lr out")
     if resume is not None:
         return go_on(resume, data, changes, device=device, progress=progress)
     resolved = resolve(recipe, data, changes)
     if show:
         print(resolved.model_dump_json(indent=2))
         return 0
+    if find_lr:
+        return find_rate(resolved, folder, device=device)
     return begin(resolved, folder, device=device, progress=progress)
 
 
@@ -81,6 +93,8 @@ def resolve(reference: str, data: Path | None, assignments: Sequence[str]) -> Re
     if recipe.data.path is not None and not recipe.data.path.is_absolute():
         # The run may go on from another folder.
         recipe = override(recipe, _at(recipe.data.path))
+    if recipe.backbone not in (None, TORCHVISION):
+        recipe = recipe.model_copy(update={"backbone": str(Path(recipe.backbone).absolute())})
     path = recipe.data.path
     if preset and "batch_size" not in given and path is not None and path.is_dir():
         recipe = _smaller(recipe, path)
@@ -122,6 +136,30 @@ def _note(text: str) -> None:
     layout = torchrun_layout()
     if layout is None or layout.rank == 0:
         print(f"gsop train: {text}", file=sys.stderr)
+
+
+def find_rate(recipe: Recipe, folder: Path | None, *, device: str) -> int:
+    """Look for a recipe's learning rate by a range test; trains nothing that is kept.
+
+    Args:
+        recipe: what to train, on what, and how.
+        folder: for ``lr.png`` and ``lr.json``; the next of the recipe's name under ``runs/`` if
+            absent.
+        device: where to compute.
+
+    Raises:
+        ConfigError: as :func:`gsop.train.range_test.range_test` does.
+    """
+    found = range_test(recipe, initial=initial_of(recipe), device=device)
+    picture = write_range_test(found, folder or _next_folder(f"{recipe.name}-lr"))
+    print(
+        f"suggested learning rate: {found.suggestion:.1e} (the recipe's is "
+        f"{recipe.optimizer.learning_rate:.1e})\n"
+        f"the loss falls fastest at {found.steepest:.1e}, and grows from {found.bound:.1e} on: "
+        f"see {picture}\n"
+        f"train with it by --learning-rate {found.suggestion:.1e}"
+    )
+    return 0
 
 
 def begin(recipe: Recipe, folder: Path | None, *, device: str, progress: bool) -> int:
@@ -188,7 +226,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, device: str, progress:
         result = train(
             recipe,
             folder,
-            initial=_initial(recipe),
+            initial=initial_of(recipe),
             resume=resume,
             device=device,
             progress=progress,
@@ -212,7 +250,8 @@ def _say(text: str) -> None:
         print(text)
 
 
-def _initial(recipe: Recipe) -> GSoPResNet | None:
+def initial_of(recipe: Recipe) -> GSoPResNet | None:
+    """The weights that a recipe starts from, for its data's classes; ``None`` if from none."""
     if recipe.backbone is None:
         return None
     classes = len(recipe.open_data().labels)

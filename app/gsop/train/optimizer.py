@@ -47,6 +47,12 @@ def set_learning_rate(
     return spec.learning_rate * schedule.share_at(step, steps_per_epoch)
 
 
+def scale_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set each group's learning rate to its share of ``rate``, whatever the schedule says."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
 def freeze(model: nn.Module, parts: Sequence[BackbonePart]) -> None:
     """Take parts of the backbone out of the training: weights and running statistics.
 

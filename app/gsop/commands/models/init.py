@@ -115,7 +115,7 @@ def on_backbone(backbone: str, config: GSoPResNetConfig) -> GSoPResNet:
     """A network that starts from a trained backbone, as :func:`init` makes it.
 
     Args:
-        backbone: ``torchvision``, or the file of a torchvision ResNet's state dict.
+        backbone: ``torchvision``, or the file of a ResNet's state dict, as :func:`init` takes it.
         config: the network; its head starts anew if it has other classes than the backbone.
 
     Raises:
