@@ -129,9 +129,11 @@ def flat(data: Any, most: int) -> list[Any]:
         raise RequestError('"data" must be a list')
     values = data
     for _ in range(MOST_DIMENSIONS):
-        if not any(isinstance(value, list) for value in values[:most]):
-            return values[:most]
-        if not all(isinstance(value, list) for value in values):
+        values = values[:most]
+        kinds = set(map(type, values))
+        if list not in kinds:
+            return values
+        if len(kinds) > 1:
             raise RequestError('"data" mixes lists with values')
         values = list(chain.from_iterable(values))
     raise RequestError(f'"data" is nested in more than {MOST_DIMENSIONS} lists')
