@@ -56,8 +56,9 @@ _SCHEMA = {
 async def infer() -> None:
     """Classify images by the Open Inference Protocol, version 2.
 
-    `image` is BYTES: one image file an element, as base64 in JSON. All outputs, gates among them,
-    are answered unless some are named. One bad image fails the request.
+    `image` is BYTES: one image file an element, as base64 in JSON. Or `pixels`: UINT8 from 0 to 255
+    or FP32 from 0 to 1, `[N, 3, height, width]`, as the network sees them. All outputs, gates among
+    them, are answered unless some are named. One bad image fails the request.
     """
 
 
