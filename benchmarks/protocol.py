@@ -2,8 +2,8 @@
 
     python -m benchmarks.protocol --model digits
 
-Both send the same JPEG; v2 sends it as a raw tensor, and asks for the five likeliest classes, which
-is what ``/predict`` answers.
+The first two send the same JPEG, v2 as a raw tensor; ``pixels`` sends what a decoder would make of
+it, as bytes. Those of v2 ask for the five likeliest classes, which is what ``/predict`` answers.
 """
 
 import argparse
@@ -14,10 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from benchmarks import bodies, closed_loop, models
 from benchmarks.serve import KINDS
 from benchmarks.servers import Server
 from benchmarks.summary import figure, markdown
+from gsop.images import decode
+from gsop.store.manifest import read_manifest
 
 CONNECTIONS = 16
 
@@ -36,18 +41,36 @@ class Way(NamedTuple):
     body: bytes
 
 
-def ways(model: str, image: bytes) -> dict[str, Way]:
-    """Those that are compared."""
-    raw = len(image).to_bytes(4, "little") + image
-    parameters = {"binary_data_size": len(raw)}
-    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": parameters}
-    wanted = {"name": "probabilities", "parameters": {"classification": 5}}
-    head = json.dumps({"inputs": [tensor], "outputs": [wanted]}, separators=(",", ":")).encode()
-    length = {"Inference-Header-Content-Length": str(len(head))}
+def ways(model: str, image: bytes, pixels: npt.NDArray[np.uint8]) -> dict[str, Way]:
+    """Those that are compared.
+
+    Args:
+        model: that is asked.
+        image: the file.
+        pixels: what is made of it, ``(3, H, W)``.
+    """
+    file = {"name": "image", "shape": [1], "datatype": "BYTES"}
+    decoded = {"name": "pixels", "shape": [1, *pixels.shape], "datatype": "UINT8"}
     return {
         "/predict": Way("/predict", {"Content-Type": "image/jpeg"}, image),
-        "v2": Way(f"/v2/models/{model}/infer", length, head + raw),
+        "v2": _infer(model, file, len(image).to_bytes(4, "little") + image),
+        "v2, pixels": _infer(model, decoded, pixels.tobytes()),
     }
+
+
+def _infer(model: str, tensor: dict[str, object], raw: bytes) -> Way:
+    told = tensor | {"parameters": {"binary_data_size": len(raw)}}
+    wanted = {"name": "probabilities", "parameters": {"classification": 5}}
+    head = json.dumps({"inputs": [told], "outputs": [wanted]}, separators=(",", ":")).encode()
+    length = {"Inference-Header-Content-Length": str(len(head))}
+    return Way(f"/v2/models/{model}/infer", length, head + raw)
+
+
+def pixels_of(image: bytes, model: str, store: Path) -> npt.NDArray[np.uint8]:
+    """What a model's network sees of an image, ``(3, H, W)``."""
+    spec = read_manifest(store / model / "1").input
+    decoded = decode(image, spec, max_pixels=50_000_000)
+    return np.ascontiguousarray(decoded.transpose(2, 0, 1))
 
 
 class Seen(NamedTuple):
@@ -64,7 +87,7 @@ def measure(model: str, store: Path, rounds: int, seconds: float) -> dict[str, l
         RuntimeError: if a request failed.
     """
     image = bodies.jpeg("small")
-    chosen = ways(model, image)
+    chosen = ways(model, image, pixels_of(image, model, store))
     seen: dict[str, list[Seen]] = {name: [] for name in chosen}
     with Server(KINDS["gsop"], model, store, image) as server:
         base = server.url.removesuffix("/predict")
