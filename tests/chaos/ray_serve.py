@@ -42,11 +42,11 @@ class Load:
         seen: status and, of answers, the version, or of others the beginning of the text.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clients: int = CLIENTS) -> None:
         self.seen: Counter[tuple[int | str, str]] = Counter()
         self._url = url
         self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._send) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -57,6 +57,12 @@ class Load:
         self._ended.set()
         for thread in self._threads:
             thread.join()
+
+    def tell(self, what: str) -> None:
+        """Print what came so far."""
+        print(what)
+        for (status, text), count in sorted(self.seen.items(), key=str):
+            print(f"  {count:6d} × {status} {text}")
 
     def _send(self) -> None:
         (image,) = random_pngs(1)
@@ -147,24 +153,19 @@ def main() -> int:
 
 
 def _try(load: Load, store: Path, mark: str) -> None:
-    def told(what: str) -> None:
-        print(what)
-        for (status, text), count in sorted(load.seen.items(), key=str):
-            print(f"  {count:6d} × {status} {text}")
-
     eventually(lambda: load.seen[200, "1"] > 200)
-    told("two replicas:")
+    load.tell("two replicas:")
     replica = next(pid for pid, name in marked(mark).items() if name.startswith("ray::"))
     os.kill(replica, signal.SIGKILL)
     eventually(lambda: running() < 2, 60)
     eventually(lambda: running() == 2)
     before = load.seen[200, "1"]
     eventually(lambda: load.seen[200, "1"] > before + 200)
-    told("a replica was killed, and another took its place:")
+    load.tell("a replica was killed, and another took its place:")
     deploy(store, mark, "2")
     before = load.seen[200, "2"]
     eventually(lambda: load.seen[200, "2"] > before + 200)
-    told("version 2 was deployed:")
+    load.tell("version 2 was deployed:")
 
 
 if __name__ == "__main__":
