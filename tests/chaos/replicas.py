@@ -10,11 +10,14 @@ import contextlib
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from gsop.keys import make_key
+from tests.background import Background
 from tests.chaos.clients import Load, questions
 from tests.chaos.drain import free_ports, nginx
 from tests.chaos.report import Report
@@ -85,6 +88,58 @@ def replicas(folder: Path, seconds: float) -> Report:
     return report
 
 
+RATE = 40
+"""Requests a second of a key, over all instances."""
+SETTLE_SECONDS = 5.0
+
+
+def shared_rate(folder: Path, seconds: float) -> Report:
+    """A key's rate counts for all instances together; without the store for each alone."""
+    report = Report()
+    publish_tiny(folder / "store")
+    key, entry = make_key("some", ["predict"])
+    ports = free_ports(1 + INSTANCES)
+    with contextlib.ExitStack() as stack:
+        store = Store(folder)
+        stack.callback(store.kill)
+        settings: dict[str, Any] = {
+            "models": "tiny",
+            "shared_url": store.url,
+            "api_keys": str(entry),
+            "rate_per_key": RATE,
+            "rate_shared": True,
+        }
+        instances = [
+            stack.enter_context(Server(folder / "store", "--port", str(port), **settings))
+            for port in ports[1:]
+        ]
+        for instance in instances:
+            instance.wait_ready()
+        url = stack.enter_context(nginx(ports))
+
+        def let_through() -> float:
+            """A second, once it has settled."""
+            client = httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=60)
+            seen: Counter[int] = Counter()
+            with client, Background(lambda: seen.update([client.get(f"{url}/models").status_code])):
+                time.sleep(SETTLE_SECONDS)
+                before = seen[200]
+                time.sleep(seconds)
+                found = (seen[200] - before) / seconds
+            report.check(set(seen) <= {200, 429}, f"statuses: {seen}")
+            return found
+
+        together = let_through()
+        store.kill()
+        for instance in instances:
+            eventually(lambda: "goes on alone" in "".join(instance.log))  # noqa: B023
+        alone = let_through()
+        report.note(rate=RATE, together=f"{together:.1f}/s", without_the_store=f"{alone:.1f}/s")
+        report.check(abs(together / RATE - 1) < 0.15, f"{together:.1f} a second were let through")
+        report.check(alone > 2 * RATE, f"{alone:.1f} a second were let through by each alone")
+    return report
+
+
 def _predict(url: str) -> str:
     headers = {"Content-Type": "image/png"}
     answer = httpx.post(f"{url}/predict", content=IMAGES[0], headers=headers, timeout=60)
@@ -108,10 +163,14 @@ def main() -> int:
     """Try it; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10, help="of load, before anything fails")
-    with tempfile.TemporaryDirectory() as folder:
-        report = replicas(Path(folder), parser.parse_args().seconds)
-    print(report.show("replicas"))
-    return int(bool(report.faults))
+    seconds = parser.parse_args().seconds
+    faults = []
+    for scenario in (replicas, shared_rate):
+        with tempfile.TemporaryDirectory() as folder:
+            report = scenario(Path(folder), seconds)
+        print(report.show(scenario.__name__), flush=True)
+        faults += report.faults
+    return int(bool(faults))
 
 
 if __name__ == "__main__":
