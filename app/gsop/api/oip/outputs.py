@@ -51,10 +51,14 @@ def check(wanted: Sequence[WantedOutput], layout: AnswerLayout, caller: Caller) 
         RequestError: if the model has no such output, or one is asked for twice.
         Forbidden: if the caller may not see it.
     """
+    names = {output.name for output in wanted}
+    if len(names) != len(wanted):
+        raise RequestError("an output is asked for twice")
+    names.discard(PROBABILITIES)
+    if not names:  # as most requests have it
+        return
     seen = {spec.name for spec in outputs_of(layout, caller)}
     gates = {GATE + gate.name for gate in layout.gates}
-    if len({output.name for output in wanted}) != len(wanted):
-        raise RequestError("an output is asked for twice")
     for output in wanted:
         if output.name in seen:
             continue
@@ -138,8 +142,9 @@ def make_outputs(
     """
     wanted = request.outputs or [WantedOutput(s.name) for s in outputs_of(layout, caller)]
     check(wanted, layout, caller)
-    gates: dict[str, Values] = {GATE + gate.name: part for gate, part in layout.gates_of(values)}
-    arrays = {PROBABILITIES: layout.probabilities(values)} | gates
+    arrays: dict[str, Values] = {PROBABILITIES: layout.probabilities(values)}
+    if any(output.name != PROBABILITIES for output in wanted):
+        arrays |= {GATE + gate.name: part for gate, part in layout.gates_of(values)}
     return [
         Output(
             output.name,
@@ -156,11 +161,12 @@ def _in_words(array: Values, output: WantedOutput, layout: AnswerLayout) -> npt.
     """The largest numbers of each row in order: ``value:index``, and the class's label."""
     rows = array.reshape(len(array), -1)
     count = min(output.classes, rows.shape[1])
-    best = np.argsort(-rows, axis=1, kind="stable")[:, :count]
     labels = layout.labels if not output.name.startswith(GATE) else None
-    words = np.empty(best.shape, object)
-    for row, places in enumerate(best.tolist()):
-        for rank, place in enumerate(places):
-            text = f"{rows[row, place]:f}:{place}"
-            words[row, rank] = (f"{text}:{labels[place]}" if labels else text).encode()
+    words = np.empty((len(rows), count), object)
+    for at, row in enumerate(rows):
+        places = np.sort(np.argpartition(row, -count)[-count:])
+        best = places[np.argsort(-row[places], kind="stable")]
+        for rank, (place, number) in enumerate(zip(best.tolist(), row[best].tolist(), strict=True)):
+            text = f"{number:f}:{place}"
+            words[at, rank] = (f"{text}:{labels[place]}" if labels else text).encode()
     return words
