@@ -138,6 +138,20 @@ def test_a_photograph_is_told_beside_what_is_usual(visitor: Visitor) -> None:
     expect(page.locator("#pointed")).to_contain_text(re.compile(r"predictions [\d.]+ ± [\d.]+"))
 
 
+def test_an_answer_is_told_beside_the_reference(browser: Browser, digits_server: Server) -> None:
+    visitor = Visitor(browser, digits_server.url)
+    page = visitor.page
+    page.set_input_files("#file", EXAMPLE)
+    answered(page)
+    expect(page.locator("#answer")).to_contain_text("Familiarity")
+    expect(page.locator(".gate >> nth=0")).to_contain_text("beyond 3 of the reference")
+    page.hover(".gate canvas >> nth=0")
+    expect(page.locator("#pointed")).to_contain_text(re.compile(r"z of the reference .[\d.]+"))
+    expect(page.locator("#live th", has_text="drift")).to_be_visible()
+    assert not visitor.faults
+    visitor.context.close()
+
+
 def test_a_map_of_positions_lies_over_the_image(visitor: Visitor) -> None:
     page = visitor.page
     page.select_option("#version", "tiny/2")

@@ -39,7 +39,7 @@ function block(gate, other, shown, onPointed) {
   }
   const figure = element("div", { className: "gate" });
   const kind = gate.kind === "channel" ? `${values.length} channels` : `${gate.shape.join(" × ")} positions`;
-  figure.append(element("h3", { textContent: `${name(gate)} · ${kind}` }), pair, summary(values, usual), table(gate, values, usual, grid));
+  figure.append(element("h3", { textContent: `${name(gate)} · ${kind}` }), pair, summary(gate, values, usual), table(gate, values, usual, grid));
   return figure;
 }
 
@@ -96,19 +96,26 @@ function sentence(gate, index, values, others, usual, shown, grid) {
     const z = score(values, usual, index);
     if (z !== null) parts.push(`z ${signed(z, 1)}`);
   }
+  const known = reference(gate);
+  if (known) parts.push(`z of the reference ${signed(known[index], 1)}`);
   return parts.join(" · ");
 }
 
 const score = (values, usual, index) =>
   usual.std[index] > 1e-9 ? (values[index] - usual.mean[index]) / usual.std[index] : null;
 
-function summary(values, usual) {
+/** By how many deviations each value is off the reference's images of its class; none without a reference. */
+const reference = (gate) => gate.z?.flat(Infinity);
+
+function summary(gate, values, usual) {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   let text = `mean ${mean.toFixed(3)}, ${Math.min(...values).toFixed(3)} to ${Math.max(...values).toFixed(3)}`;
   if (usual) {
     const far = values.filter((_, i) => Math.abs(score(values, usual, i) ?? 0) > 3).length;
     text += `; ${far} beyond 3 deviations of ${usual.source}`;
   }
+  const known = reference(gate);
+  if (known) text += `; ${known.filter((z) => Math.abs(z) > 3).length} beyond 3 of the reference`;
   return element("p", { className: "small faint", textContent: text });
 }
 
@@ -118,10 +125,12 @@ function table(gate, values, usual, grid) {
   details.append(element("summary", { textContent: "as a table" }));
   details.addEventListener("toggle", () => {
     if (details.childElementCount > 1) return;
-    const head = ["where", "gate", ...(usual ? ["mean", "deviation", "z"] : [])];
+    const known = reference(gate);
+    const head = ["where", "gate", ...(usual ? ["mean", "deviation", "z"] : []), ...(known ? ["z of the reference"] : [])];
     const rows = values.map((value, i) => [
       place(gate, i, grid), value.toFixed(4),
       ...(usual ? [usual.mean[i].toFixed(4), usual.std[i].toFixed(4), signed(score(values, usual, i) ?? 0, 1)] : []),
+      ...(known ? [signed(known[i], 1)] : []),
     ]);
     const box = element("div", { tabIndex: 0 });
     box.setAttribute("role", "region");

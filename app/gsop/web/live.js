@@ -51,12 +51,13 @@ function show(place, now, before) {
   const versions = now.versions.filter((version) => version.state !== "unloaded").map((version) => {
     const earlier = before?.versions.find((v) => v.name === version.name && v.version === version.version);
     const roles = Object.entries(version.percent_by_role).map(([role, percent]) => `${role} ${+percent.toFixed(2)} %`);
-    return [`${version.name}/${version.version}`, version.state, roles.join(", ") || "no share", rate(version.answered, earlier?.answered ?? 0)];
+    return [`${version.name}/${version.version}`, version.state, roles.join(", ") || "no share", rate(version.answered, earlier?.answered ?? 0),
+      version.drift === null ? "–" : version.drift.toFixed(2)];
   });
   place.replaceChildren(
     list,
     tableOf(["part", "mean", "99 of 100 below"], spans, (column) => column > 0),
-    tableOf(["version", "state", "share", "answers"], versions, (column) => column === 3),
+    tableOf(["version", "state", "share", "answers", "drift"], versions, (column) => column > 2),
   );
 }
 

@@ -77,7 +77,7 @@ async function look(file) {
   show(at("shown"), file, "the image that was sent");
   const chosen = version(at("version").value), beside = at("beside").value;
   await guarded(async () => {
-    const answer = told(await api.predict(file, chosen));
+    const answer = await compared(told(await api.predict(file, chosen)));
     const other = beside ? told(await api.predict(file, version(beside))) : null;
     const input = await api.preprocess(file, answer.version);
     const bitmap = await createImageBitmap(input);
@@ -91,8 +91,20 @@ async function look(file) {
   await listNewest();
 }
 
+/** The answer with what the version's reference says of it, where there is one and a record. */
+async function compared(answer) {
+  try {
+    const { familiarity, stages } = await api.record(answer.id);
+    return { ...answer, familiarity, gates: stages };
+  } catch (error) {
+    if (error instanceof api.Refusal) return answer;
+    throw error;
+  }
+}
+
 function told(answer) {
   return {
+    id: answer.id,
     label: `${answer.model.name}/${answer.model.version}`,
     version: { model: answer.model.name, version: answer.model.version },
     role: answer.role,
@@ -119,6 +131,10 @@ async function showAnswer() {
   if (answer.timing) {
     const times = Object.entries(answer.timing).map(([part, ms]) => `${part} ${ms.toFixed(2)} ms`).join(" · ");
     parts.push(element("p", { className: "small faint", textContent: times }));
+  }
+  if (answer.familiarity !== null && answer.familiarity !== undefined) {
+    parts.push(element("p", { className: "small faint", textContent:
+      `Familiarity ${(100 * answer.familiarity).toFixed(1)} %: so many known images of that class have gates as unusual as these.` }));
   }
   at("answer").replaceChildren(...parts);
   page.usual = await statisticsOf(answer.version);

@@ -1,5 +1,6 @@
 """Drift and familiarity, told by a real service."""
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,10 @@ from PIL import Image
 from gsop.__main__ import main
 from gsop.api.http.drift_schemas import DriftReport
 from gsop.api.http.schemas import AttentionRecord, Prediction
+from gsop.gates.population import LOGIT_LIMIT
 from gsop.keys import make_key
+from gsop.store.manifest import Manifest
+from gsop.store.reference import read_reference
 from tests.imagery import encode
 from tests.support import ROOT, Server, eventually, png
 
@@ -19,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 PNG = {"Content-Type": "image/png"}
 DRIFT = "/models/digits/drift"
+MANIFEST = ROOT / "model_store" / "digits" / "1" / "manifest.json"
 RANDOM = np.random.default_rng(0)
 
 
@@ -58,6 +63,26 @@ def seen(server: Server, **query: str) -> DriftReport:
     answer = server.http.get(DRIFT, params=query)
     assert answer.status_code == 200, answer.text
     return DriftReport.model_validate(answer.json())
+
+
+def test_a_record_says_how_far_each_gate_is_from_the_reference(server: Server) -> None:
+    seven = (ROOT / "examples" / "digits" / "7.png").read_bytes()
+    id = server.http.post("/predict", content=seven, headers=PNG).json()["id"]
+    answer = server.http.get(f"/attention/{id}")
+    told = AttentionRecord.model_validate(answer.json()).stages
+    version = ROOT / "model_store" / "digits" / "1"
+    reference = read_reference(version, Manifest.model_validate_json(MANIFEST.read_bytes()))
+    assert reference is not None
+    known = reference.population
+    gates = np.concatenate([np.ravel(stage["gate"]) for stage in answer.json()["stages"]])
+    logits = np.clip(np.log(gates / (1 - gates)), -LOGIT_LIMIT, LOGIT_LIMIT)
+    expected = (logits - known.centre) / known.scale - known.offsets[7]
+    scores = np.concatenate([np.ravel(np.array(stage.z)) for stage in told])
+    np.testing.assert_allclose(scores, expected, atol=1e-2)
+    assert np.abs(scores).mean() < 3
+    accept = {"Accept": "application/x-npz"}
+    arrays = np.load(io.BytesIO(server.http.get(f"/attention/{id}", headers=accept).content))
+    np.testing.assert_allclose(arrays[f"{told[0].block}.channel.z"], np.array(told[0].z), rtol=1e-6)
 
 
 def test_an_answer_says_how_familiar_it_is_if_it_is_asked(server: Server) -> None:
@@ -109,6 +134,9 @@ def test_changed_images_are_drift_and_outlive_a_change_of_versions(server: Serve
         return score == pytest.approx(before.score)
 
     eventually(told)
+    first, second = server.http.get("/status").json()["versions"]
+    assert first["drift"] == pytest.approx(before.score)
+    assert second["drift"] is None
     after = seen(server)
     assert after.score == pytest.approx(before.score)
     assert after.images == before.images

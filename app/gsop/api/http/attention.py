@@ -14,6 +14,7 @@ from gsop.api.http.formats import (
 )
 from gsop.api.http.negotiation import choose
 from gsop.api.http.problems import documented
+from gsop.api.http.rendering import Compared
 from gsop.api.http.routes import ATTENTION, ATTENTION_OF
 from gsop.api.http.schemas import AttentionQuery, AttentionRecord, AttentionStatistics
 from gsop.api.http.service import ServiceDep
@@ -95,14 +96,19 @@ async def attention_of(
 ) -> Response:
     """The gate vectors of one prediction: JSON, a picture (`Accept: image/png`), or numpy's npz.
 
+    Where the version brings a reference, also how far each value is from it.
+
     Only the newest predictions are kept (`GSOP_ATTENTION_RECORDS`), and only the API key that asked
     for them sees them, or one with the scope `admin`.
     """
     media_type = choose(accept, tuple(RECORD_FORMATS))
     model, kept = await service.gates.record(id, caller_of(request.scope).sees)
     references = service.engines.references
-    familiarity = await references.familiarity(model.manifest, kept.values)
-    return await write_record(media_type, model, kept, familiarity)
+    compared = Compared(
+        await references.familiarity(model.manifest, kept.values),
+        await references.residuals(model.manifest, kept.values),
+    )
+    return await write_record(media_type, model, kept, compared)
 
 
 def check_stage(model: LoadedModel, stage: str | None) -> None:

@@ -13,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.responses import Response
 
 from gsop.api.http import rendering
+from gsop.api.http.rendering import Compared
 from gsop.gates.memory import Record
 from gsop.gates.picture import draw_gates
 from gsop.serving.engines import LoadedModel
@@ -33,34 +34,37 @@ class Format:
     """One form.
 
     Attributes:
-        write: makes the body of a record and its familiarity.
+        write: makes the body of a record, and of what the reference says of it.
         is_slow: whether that takes long enough to be done in a thread.
         headers: of the answer.
     """
 
-    write: Callable[[LoadedModel, Record, float | None], bytes]
+    write: Callable[[LoadedModel, Record, Compared], bytes]
     is_slow: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def _json(model: LoadedModel, kept: Record, familiarity: float | None) -> bytes:
-    return rendering.to_json(rendering.record(model, kept, familiarity))
+def _json(model: LoadedModel, kept: Record, compared: Compared) -> bytes:
+    return rendering.to_json(rendering.record(model, kept, compared))
 
 
-def _picture(model: LoadedModel, kept: Record, familiarity: float | None) -> bytes:
+def _picture(model: LoadedModel, kept: Record, compared: Compared) -> bytes:
     """The gates as a PNG."""
     manifest = model.manifest
     best = manifest.answer.top_classes(kept.values, 1)[0]
     title = f"{manifest.name}/{manifest.version}: {best.label} ({best.probability:.1%})"
-    if familiarity is not None:
-        title += f", familiarity {familiarity:.1%}"
+    if compared.familiarity is not None:
+        title += f", familiarity {compared.familiarity:.1%}"
     return draw_gates(list(manifest.answer.gates_of(kept.values)), title=title)
 
 
-def _arrays(model: LoadedModel, kept: Record, _: float | None) -> bytes:
-    """npz: ``probabilities``, and each gate under its name."""
+def _arrays(model: LoadedModel, kept: Record, compared: Compared) -> bytes:
+    """npz: ``probabilities``, each gate under its name, and under ``NAME.z`` how far it is off."""
     layout = model.manifest.answer
     arrays = {spec.name: gate for spec, gate in layout.gates_of(kept.values)}
+    if compared.residuals is not None:
+        parts = layout.split_gates(compared.residuals)
+        arrays |= {f"{spec.name}.z": part for spec, part in parts}
     probabilities = layout.probabilities(kept.values)
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, probabilities=probabilities, **arrays)
@@ -140,12 +144,12 @@ async def write_statistics(
 
 
 async def write_record(
-    media_type: str, model: LoadedModel, kept: Record, familiarity: float | None
+    media_type: str, model: LoadedModel, kept: Record, compared: Compared
 ) -> Response:
     """A record in one of :data:`RECORD_FORMATS`."""
     form = RECORD_FORMATS[media_type]
     if form.is_slow:
-        body = await draw(form.write, model, kept, familiarity)
+        body = await draw(form.write, model, kept, compared)
     else:
-        body = form.write(model, kept, familiarity)
+        body = form.write(model, kept, compared)
     return Response(body, media_type=media_type, headers=dict(form.headers))

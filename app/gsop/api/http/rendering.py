@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,16 +90,32 @@ def statistics(model: LoadedModel, seen: Statistics, stage: str | None) -> dict[
     }
 
 
-def record(model: LoadedModel, kept: Record, familiarity: float | None) -> dict[str, Any]:
+class Compared(NamedTuple):
+    """An answer beside its version's reference.
+
+    Attributes:
+        familiarity: 0 to 1; ``None`` without a reference.
+        residuals: ``(G,)``, see :meth:`gsop.serving.references.References.residuals`.
+    """
+
+    familiarity: float | None
+    residuals: npt.NDArray[np.floating] | None
+
+
+def record(model: LoadedModel, kept: Record, compared: Compared) -> dict[str, Any]:
     """One earlier prediction (:class:`gsop.api.http.schemas.AttentionRecord`)."""
-    layout = model.manifest.answer
+    layout, residuals = model.manifest.answer, compared.residuals
+    scores = {} if residuals is None else dict(layout.split_gates(residuals))
     return {
         "id": kept.id,
         "model": model_ref(model),
         "time": moment(kept.time),
         "predictions": _predictions(layout.top_classes(kept.values, kept.top_k)),
-        "familiarity": familiarity,
-        "stages": _gates(layout.gates_of(kept.values)),
+        "familiarity": compared.familiarity,
+        "stages": [
+            header(spec) | {"gate": np.ascontiguousarray(gate), "z": _contiguous(scores.get(spec))}
+            for spec, gate in layout.gates_of(kept.values)
+        ],
     }
 
 
@@ -131,6 +147,10 @@ def _gates(
     gates: Iterable[tuple[GateSpec, npt.NDArray[np.floating]]],
 ) -> list[dict[str, Any]]:
     return [header(spec) | {"gate": np.ascontiguousarray(gate)} for spec, gate in gates]
+
+
+def _contiguous(part: npt.NDArray[np.floating] | None) -> npt.NDArray[np.floating] | None:
+    return None if part is None else np.ascontiguousarray(part)
 
 
 def header(spec: GateSpec) -> dict[str, Any]:

@@ -107,6 +107,15 @@ class Gate(GateHeader):
     gate: Numbers = Field(description="Weights in (0, 1), in the gate's shape.")
 
 
+class RecordedGate(Gate):
+    """One gate of an earlier prediction."""
+
+    z: Numbers | None = Field(
+        description="How far each value is from the mean of the predicted class, as logits, in "
+        "deviations within a class of the version's reference; `null` if it brings none."
+    )
+
+
 class Timing(BaseModel):
     """Where the time went, in milliseconds."""
 
@@ -185,7 +194,7 @@ class AttentionRecord(BaseModel):
     time: datetime
     predictions: list[ClassPrediction]
     familiarity: float | None = Field(ge=0, le=1, description=FAMILIARITY)
-    stages: list[Gate]
+    stages: list[RecordedGate]
 
 
 class ModelSummary(ModelRef):
@@ -349,6 +358,10 @@ class VersionActivity(BaseModel):
     percent_by_role: dict[str, float] = Field(description="What it is to get of the requests.")
     answered: int = Field(description="Images.")
     seconds: float = Field(description="That they took from submission to answer, together.")
+    drift: float | None = Field(
+        description="Evidence that its gates are not its reference's, over the limit: above 1 it "
+        "is drift. `null` until there are two windows."
+    )
 
 
 class ServiceNow(BaseModel):

@@ -83,6 +83,11 @@ class _Reader:
         self._totals: npt.NDArray[np.float64] = totals(memory)
         self._models = service.generations.routing.models
         self.versions = service.generations.status.versions
+        engines = service.generations.present.engines
+        self._drift = {
+            (m.manifest.name, m.manifest.version): engines.drift.status(m.index).score
+            for m in engines.models
+        }
 
     def counts(self, family: Family) -> Iterator[tuple[tuple[str, ...], int]]:
         """Each combination of labels, and its count."""
@@ -114,6 +119,7 @@ class _Reader:
             "percent_by_role": roles,
             "answered": 0 if place is None else self._answered(place),
             "seconds": 0.0 if place is None else self._seconds(place),
+            "drift": self._drift.get((name, version)),
         }
 
     def _answered(self, place: int) -> int:
