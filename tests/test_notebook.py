@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import gsop
@@ -74,6 +75,41 @@ def test_answers_print_and_become_tables(store: Path, files: list[Path]) -> None
     assert frame.shape == (3, 3 + 10)
     assert repr(model.predict([])) == "no images"
     assert len(found[1:]) == 2
+
+
+def test_covariances_are_those_that_gates_are_made_of(store: Path, files: list[Path]) -> None:
+    model = gsop.load("tiny", store)
+    found = model.covariances(files)
+    assert found.keys() == model.predict(files).gates.keys()
+    matrix = found["layer1.1.channel"]
+    assert matrix.shape == (3, 8, 8)
+    np.testing.assert_allclose(matrix, matrix.transpose(0, 2, 1), atol=1e-6)
+    assert np.linalg.eigvalsh(matrix).min() > -1e-5
+    gate = model.layer1[1].gate.channel.excite(torch.from_numpy(matrix)).detach().numpy()
+    np.testing.assert_allclose(gate, model.gates(files)["layer1.1.channel"], atol=1e-5)
+
+
+def test_held_gates_are_answered_with(store: Path, files: list[Path]) -> None:
+    model = gsop.load("tiny", store)
+    first = model.predict(files[0])[0]
+    swapped = model.with_gates(first.gates).predict(files)
+    for name, gate in first.gates.items():
+        np.testing.assert_array_equal(swapped.gates[name], np.stack([gate] * 3))
+    np.testing.assert_allclose(swapped[0].probabilities, first.probabilities, atol=1e-5)
+    opened = model.with_gates({"layer4": 1}).with_gates({"layer1.1.channel": 0.25})
+    gates = opened.gates(files[0])
+    assert {float(gate.mean()) for name, gate in gates.items() if "layer4" in name} == {1.0}
+    assert gates["layer1.1.channel"].min() == gates["layer1.1.channel"].max() == 0.25
+    assert opened.covariances(files[0])["layer2.1.channel"].shape[0] == 1
+    np.testing.assert_array_equal(model.predict(files[0])[0].probabilities, first.probabilities)
+
+
+def test_gates_that_are_none_say_so(store: Path) -> None:
+    model = gsop.load("tiny", store)
+    with pytest.raises(ConfigError, match="no gate is called layer9; there are layer1"):
+        model.with_gates({"layer9": 1})
+    with pytest.raises(ConfigError, match=r"is \(8,\), and what is given is \(3,\)"):
+        model.with_gates({"layer1": [1, 2, 3]})
 
 
 def test_what_is_no_image_says_so(store: Path, tmp_path: Path) -> None:

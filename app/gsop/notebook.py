@@ -155,6 +155,8 @@ class Model(GSoPResNet):
     """
 
     manifest: Manifest
+    _given: Mapping[str, Values] = {}
+    """Gates that are taken instead of those that would be computed; see :meth:`with_gates`."""
 
     @classmethod
     def of(cls, manifest: Manifest, network: GSoPResNet) -> Self:
@@ -186,36 +188,100 @@ class Model(GSoPResNet):
             InvalidImage: if one is no image that can be read.
         """
         names: list[str] = []
-        parts: list[Values] = []
+        parts = [np.zeros((0, len(self.labels)), np.float32)]
         gates: dict[str, list[Values]] = {gate.name: [] for gate in self.manifest.answer.gates}
-        batch: list[Pixels] = []
-
-        def compute() -> None:
-            output = self(self._normalised(np.stack(batch)))
+        for some, batch in self._batches(images):
+            output = self(batch, self._given_for(batch))
             logits = output.logits.float() / self.manifest.temperature
             parts.append(logits.softmax(dim=1).cpu().numpy())
             for name, values in gates.items():
                 values.append(output.gates[name].float().cpu().numpy())
-            batch.clear()
-
-        for name, pixels in self._read_all(images):
-            names.append(name)
-            batch.append(pixels)
-            if len(batch) == AT_ONCE:
-                compute()
-        if batch:
-            compute()
-        none = np.zeros((0, len(self.labels)), np.float32)
+            names += some
         return Predictions(
             tuple(names),
             self.labels,
-            np.concatenate(parts) if parts else none,
+            np.concatenate(parts),
             {name: np.concatenate(some) for name, some in gates.items() if some},
         )
 
     def gates(self, images: OneImage | Iterable[OneImage]) -> Mapping[str, Values]:
         """What the gates let through of images, by the gate's name: each (N, …), in (0, 1)."""
         return self.predict(images).gates
+
+    @torch.inference_mode()
+    def covariances(self, images: OneImage | Iterable[OneImage]) -> Mapping[str, Values]:
+        """The covariance that each gate is made of, by the gate's name: each (N, d, d), symmetric.
+
+        A row tells with which of the reduced channels (of the positions, for a gate of these) one
+        of them fires together. Gates that are made of none (squeeze-and-excitation) are left out.
+
+        Args:
+            images: as in :meth:`predict`.
+
+        Raises:
+            ConfigError: as :meth:`predict` does, and so is ``InvalidImage``.
+        """
+        found: dict[str, list[Values]] = {}
+        for _, batch in self._batches(images):
+            for name, parts in self.gate_parts(batch, self._given_for(batch)):
+                if parts.matrix is not None:
+                    found.setdefault(name, []).append(parts.matrix.float().cpu().numpy())
+        return {name: np.concatenate(some) for name, some in found.items()}
+
+    def with_gates(self, gates: Mapping[str, npt.ArrayLike]) -> Self:
+        """This model, with some of its gates held: what would it answer if they were so?
+
+        Args:
+            gates: by a gate's name, or a stage's for all of its gates: one number for all of the
+                gate (1 opens it, 0 closes it), or an array of its shape, such as another image's.
+
+        Returns:
+            A model that shares the weights; this one stays as it is.
+
+        Raises:
+            ConfigError: if there is no such gate, or it has another shape.
+        """
+        held = dict(self._given)
+        for name, values in gates.items():
+            specs = [s for s in self.manifest.answer.gates if f"{s.name}.".startswith(f"{name}.")]
+            if not specs:
+                known = ", ".join(s.name for s in self.manifest.answer.gates)
+                raise ConfigError(f"no gate is called {name}; there are {known}")
+            for spec in specs:
+                array = np.asarray(values, np.float32)
+                if array.shape not in ((), spec.shape):
+                    raise ConfigError(
+                        f"{spec.name} is {spec.shape}, and what is given is {array.shape}: give an "
+                        "array of that shape, or one number"
+                    )
+                held[spec.name] = np.broadcast_to(array, spec.shape)
+        model = self.of(self.manifest, self)
+        model._given = held
+        return model
+
+    def _given_for(self, batch: torch.Tensor) -> dict[str, torch.Tensor] | None:
+        """The gates that are held, each with the batch's images in front."""
+        if not self._given:
+            return None
+        return {
+            name: torch.tensor(values, device=batch.device).expand(len(batch), *values.shape)
+            for name, values in self._given.items()
+        }
+
+    def _batches(
+        self, images: OneImage | Iterable[OneImage]
+    ) -> Iterator[tuple[list[str], torch.Tensor]]:
+        """Names and normalised images (N, 3, height, width), some at a time."""
+        names: list[str] = []
+        pixels: list[Pixels] = []
+        for name, image in self._read_all(images):
+            names.append(name)
+            pixels.append(image)
+            if len(names) == AT_ONCE:
+                yield names, self._normalised(np.stack(pixels))
+                names, pixels = [], []
+        if names:
+            yield names, self._normalised(np.stack(pixels))
 
     def _read_all(self, images: OneImage | Iterable[OneImage]) -> Iterator[tuple[str, Pixels]]:
         single = isinstance(images, str | PathLike | bytes | Image.Image | np.ndarray)

@@ -225,7 +225,7 @@ def test_gates_are_the_authors() -> None:
     inspector = inspector_of(from_official(golden.weights(name)), 224)
     image = golden.normal(0, (2, 3, 224, 224))[:1].double()
     with torch.inference_mode():
-        parts = dict(inspector._parts(image))
+        parts = dict(inspector.network.gate_parts(image))
     for spec in inspector.layout.gates:
         gate = torch.sigmoid(parts[spec.name].logits)
         assert golden.error(gate, expected[f"gate.{spec.name}"][:1]) < 1e-6, spec.name

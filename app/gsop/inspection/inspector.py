@@ -1,13 +1,13 @@
 """A stored network under study: its gates taken apart, replaced, and switched one by one.
 
-Nothing is hooked or kept: the network's blocks are walked one after the other, and gates are
-replaced by handing the network others (:meth:`gsop.model.resnet.GSoPResNet.forward`). It computes
-in float64, on the CPU.
+Nothing is hooked or kept: the network's blocks are walked one after the other
+(:meth:`gsop.model.resnet.GSoPResNet.gate_parts`), and gates are replaced by handing the network
+others (:meth:`~gsop.model.resnet.GSoPResNet.forward`). It computes in float64, on the CPU.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Inspector:
         """
         image = self.normalised(pixels)
         logits, gates = self.network(image)
-        parts = dict(self._parts(image))
+        parts = dict(self.network.gate_parts(image))
         views = [_view(spec, gates[spec.name], parts[spec.name]) for spec in self.layout.gates]
         probabilities = self._probabilities(logits)
         return Look(
@@ -88,18 +88,6 @@ class Inspector:
     def _probabilities(self, logits: Tensor) -> Tensor:
         """Of logits (N, classes), as the version answers."""
         return (logits / self.manifest.temperature).softmax(1)
-
-    def _parts(self, image: Tensor) -> Iterator[tuple[str, GateParts]]:
-        """What each gate is made of, by its name."""
-        x = self.network.stem(image)
-        for name, stage in self.network.stages.items():
-            blocks: Iterable[Any] = stage  # to torch, all that a module has may be a tensor
-            for index, block in enumerate(blocks):
-                b = block.residual(x)
-                for kind, module in block.gate.named_children():
-                    if kind in ("channel", "position"):
-                        yield f"{name}.{index}.{kind}", module.parts(b)
-                x, _ = block(x)
 
     @torch.inference_mode()
     def ablate(self, pixels: Pixels, other: Pixels | None = None) -> Iterator[Ablated]:

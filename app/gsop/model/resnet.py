@@ -8,14 +8,15 @@ Gao et al. (arXiv 1811.12006). What is built is said by :class:`GSoPResNetConfig
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gsop.model.config import BlockKind, GSoPResNetConfig
 from gsop.model.gating import Gated, Given, make_gating
+from gsop.model.gsop import GateParts
 from gsop.model.heads import HEADS
 
 
@@ -251,6 +252,25 @@ class GSoPResNet(nn.Module):
             raise ValueError(f"no gate is called {unknown[0]}; there are {', '.join(gates)}")
         logits = self.head(self.norm(x))  # (N, num_classes)
         return GSoPOutput(logits, gates)
+
+    def gate_parts(
+        self, images: Tensor, given: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[str, GateParts]]:
+        """What each gate is made of, by its name, in the order in which they are computed.
+
+        Args:
+            images: (N, 3, height, width), normalised.
+            given: gates to go on with instead of those that are computed, as in :meth:`forward`.
+        """
+        x = self.stem(images)
+        for name, stage in self.stages.items():
+            blocks: Iterable[Any] = stage  # to torch, all that a module has may be a tensor
+            for index, block in enumerate(blocks):
+                b = block.residual(x)
+                for kind, module in block.gate.named_children():
+                    if kind in ("channel", "position"):
+                        yield f"{name}.{index}.{kind}", module.parts(b)
+                x, _ = block(x, below(below(given, name), str(index)))
 
     @property
     def stages(self) -> dict[str, Stage]:
