@@ -50,9 +50,8 @@ def run(
 
     That is to show the recipe (``show``), or to look for its learning rate (``find_lr``).
     ``values`` are of the recipe, by their keys, and ``track`` its trackers; ``assignments`` win
-    over them. All else is as in
-    :func:`resolve`, :func:`begin` and :func:`find_rate`, and so are the exit status and what is
-    raised.
+    over them. All else is as in :func:`resolve`, :func:`begin` and :func:`find_rate`, and so are
+    the exit status and what is raised.
     """
     device = settings.devices[0]
     changes = [*(f"{key}={json.dumps(value)}" for key, value in values.items()), *assignments]

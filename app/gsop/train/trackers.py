@@ -24,6 +24,9 @@ FILE: Final = "trackers.json"
 KEPT: Final = ("recipe.json", "data.json", "preview.png", "curves.png", "gates.png", "result.json")
 """Files of a run that a tracker gets at its end; weights stay where they are."""
 
+MLFLOW_AT_A_TIME: Final = 100
+"""Parameters that MLflow takes in one call."""
+
 
 class Tracker(Protocol):
     """Who is told of a run."""
@@ -82,11 +85,12 @@ class MLflow:
 
     def __init__(self, known: str | None, folder: Path, recipe: Recipe) -> None:
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
         self._client: Any = MlflowClient()
         if known is not None:
             self.id = known
-            self._client.set_terminated(known, "RUNNING")  # an earlier part had ended it
+            self._client.update_run(known, status="RUNNING")  # an earlier part had ended it
             return
         name = mlflow_experiment()
         experiment = self._client.get_experiment_by_name(name)
@@ -94,8 +98,9 @@ class MLflow:
             self._client.create_experiment(name) if experiment is None else experiment.experiment_id
         )
         self.id = self._client.create_run(number, run_name=folder.name).info.run_id
-        for key, value in flat(recipe).items():
-            self._client.log_param(self.id, key, value)
+        values = [Param(key, str(value)) for key, value in flat(recipe).items()]
+        for first in range(0, len(values), MLFLOW_AT_A_TIME):
+            self._client.log_batch(self.id, params=values[first : first + MLFLOW_AT_A_TIME])
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """See :meth:`Tracker.log`."""
