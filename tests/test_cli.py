@@ -169,6 +169,13 @@ def test_hidden_leftovers_are_no_images_and_odd_names_are_written(
     assert run(tiny_store, tmp_path) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["file"].endswith("caf\\xe9.png")
+    odd = tmp_path / os.fsdecode(b"\xe9t\xe9")
+    odd.mkdir()
+    (odd / "1.png").write_bytes(random_pngs(1)[0])
+    page = tmp_path / "page.html"
+    common = ["--model", "tiny", "--model-store", str(tiny_store), "--quiet"]
+    assert main(["attention", str(odd), *common, "--output", str(page)]) == 0
+    assert "/\\xe9t\\xe9, tiny/1" in page.read_text(encoding="utf-8")
 
 
 def test_what_phones_save_is_classified(

@@ -16,8 +16,8 @@ def is_utf8(path: str | Path) -> bool:
 
 
 def printable(path: str | Path) -> str:
-    """A name as text in any case: bytes that are no UTF-8 are written as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A name, or what holds some, as text in any case: bytes that are no UTF-8 become escapes."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def check_file(path: Path) -> None:

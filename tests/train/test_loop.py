@@ -357,6 +357,13 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
         Run(tmp_path)
 
 
+def test_a_folder_whose_name_is_no_utf8_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(ConfigError, match=r"caf\\xe9, is no UTF-8"):
+        train(steps(recipe, 1), odd, device="cpu", progress=False)
+    assert not odd.exists()
+
+
 def test_the_log_is_cut_where_the_checkpoint_ends(recipe: Recipe, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(steps(recipe, 12, log_every=1), run, device="cpu", progress=False)
@@ -384,3 +391,18 @@ def test_loaders_that_hand_nothing_over_end_the_run_with_a_checkpoint_and_a_reme
             train(steps(recipe, 5), tmp_path / "run", device="cpu", progress=False)
     result = train(steps(recipe, 5), tmp_path / "run", resume=True, device="cpu", progress=False)
     assert result.steps == 5
+
+
+class NoRoom:
+    """A loader on a machine without shared memory for so much as its locks."""
+
+    def __iter__(self) -> Iterator[Part]:
+        raise OSError(28, "No space left on device")
+
+
+def test_loaders_that_cannot_begin_end_the_run_with_the_remedy(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsop.train.loop.loader", lambda *_, **__: NoRoom())
+    with pytest.raises(SetupError, match=r"No space left.*--shm-size.*--workers 0"):
+        train(steps(recipe, 1), tmp_path / "run", device="cpu", progress=False)

@@ -17,7 +17,7 @@ from gsop.commands.shards import IDENTITY_FILE, read_parquet
 from gsop.errors import ConfigError
 from gsop.gates import plates
 from gsop.gates.groups import Groups
-from gsop.paths import check_file
+from gsop.paths import check_file, printable
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
@@ -67,7 +67,8 @@ def attention(
     show(seen, other)
     if output is not None:
         try:
-            output.write_text(report(settings, seen, other, scale), encoding="utf-8")
+            page = printable(report(settings, seen, other, scale))  # it names files
+            output.write_text(page, encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
         print(f"wrote {output}")
@@ -92,7 +93,7 @@ class _Reader:
                 f"{folder} holds answers of another {manifest.name}/{manifest.version}: "
                 "let gsop predict make them again"
             )
-        return self._grouped(str(folder), manifest, _kept(folder, manifest))
+        return self._grouped(printable(folder), manifest, _kept(folder, manifest))
 
     def again(self, folder: Path, model: str) -> Seen:
         """The same images, answered by another version."""
@@ -115,7 +116,7 @@ class _Reader:
             disable=not self.progress,
         )
         rows = ((a.source, a.values) for a in answers if a.values is not None)
-        what = f"{folder}, {manifest.name}/{manifest.version}"
+        what = f"{printable(folder)}, {manifest.name}/{manifest.version}"
         return self._grouped(what, manifest, rows)
 
     def _grouped(self, what: str, manifest: Manifest, rows: Iterable[Row]) -> Seen:

@@ -22,6 +22,7 @@ from gsop.commands.local import answer_all, open_backend
 from gsop.cpus import cpu_count
 from gsop.errors import ConfigError, RequestError
 from gsop.images import InputSpec, Pixels, decode
+from gsop.paths import printable
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
@@ -109,7 +110,7 @@ def evaluate(
                 "precision": backend.precision,
                 "started": started.isoformat(),
                 "seconds": round(seconds, 3),
-                "command": shlex.join(["gsop", *sys.argv[1:]]),
+                "command": printable(shlex.join(["gsop", *sys.argv[1:]])),
             },
         },
         beside=beside,

@@ -13,7 +13,7 @@ from gsop.images import Pixels, decode
 from gsop.inspection.inspector import Inspector
 from gsop.inspection.report import npz, report
 from gsop.inspection.views import Inspection, Switched
-from gsop.paths import check_file
+from gsop.paths import check_file, printable
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 
@@ -63,8 +63,8 @@ def inspect(
     pixels, other_pixels = read(image), read(other) if other is not None else None
     found = Inspection(
         f"{manifest.name}/{manifest.version}",
-        image.name,
-        other.name if other is not None else None,
+        printable(image.name),
+        printable(other.name) if other is not None else None,
         inspector.look(pixels),
         tuple(inspector.ablate(pixels, other_pixels)),
         _switch(inspector, pixels, gates, progress),

@@ -285,7 +285,10 @@ def _load(setup: _Setup, first_step: int) -> Iterator[Part]:
     # A loader draws a number as it begins, which nothing uses: a run that goes on would draw it
     # twice, and mix its images otherwise than one that was never stopped.
     with torch.random.fork_rng(devices=[]):
-        return iter(loaded)
+        try:
+            return iter(loaded)
+        except OSError as error:  # of no room for so much as a lock
+            raise _loaders_failed(error, setup) from error
 
 
 def _weights(setup: _Setup) -> Tensor | None:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from gsop.errors import ConfigError, SetupError
 from gsop.model.resnet import GSoPResNet
+from gsop.paths import is_utf8, printable
 from gsop.train.checkpoint import newest_step, write_whole
 from gsop.train.data.dataset import DataSet
 from gsop.train.recipe import Recipe, validate
@@ -129,8 +130,14 @@ class Run:
         """Begin a run in ``folder``, which is created.
 
         Raises:
-            ConfigError: if there is a run already, or the folder cannot be written.
+            ConfigError: if there is a run already, or the folder cannot be written, or not by all
+                that write into it.
         """
+        if not is_utf8(folder):
+            raise ConfigError(
+                f"the run's folder, {printable(folder)}, is no UTF-8, as TensorBoard wants it: "
+                "choose another with --output"
+            )
         if (folder / _RECIPE).exists():
             raise ConfigError(
                 f"{folder} holds a run already: go on with it by --resume, or choose another "
