@@ -287,7 +287,7 @@ def _load(setup: _Setup, first_step: int) -> Iterator[Part]:
     with torch.random.fork_rng(devices=[]):
         try:
             return iter(loaded)
-        except OSError as error:  # of no room for so much as a lock
+        except OSError as error:  # no room for so much as a lock
             raise _loaders_failed(error, setup) from error
 
 
