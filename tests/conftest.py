@@ -47,14 +47,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Report tests that need a GPU as skipped where there is none."""
-    needy = [item for item in items if item.get_closest_marker("gpu")]
-    if needy and not _has_gpu():
-        for item in needy:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Collect no garbage while a failure is told.
@@ -112,12 +104,6 @@ def _free_megabytes() -> int:
     """Of memory: what the kernel says that new processes may have."""
     words = Path("/proc/meminfo").read_text().split()
     return int(words[words.index("MemAvailable:") + 1]) // 1024
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def test_a_batch_goes_into_the_smallest_bucket_that_holds_it() -> None:
 def test_a_graph_answers_as_its_operators_do(tiny_store: Path) -> None:
     manifest, model = load(tiny_store / "tiny" / "1")
     backend = TorchCuda(
-        manifest, model, device=torch.device("cuda"), dtype=torch.float32, max_batch=6
+        manifest, model, device=torch.device("cuda", 0), dtype=torch.float32, max_batch=6
     )
     sizes = (1, 3, 6, 2)
     before = [backend.result(backend.submit(IMAGES[:n])).copy() for n in sizes]
