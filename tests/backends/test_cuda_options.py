@@ -6,7 +6,7 @@ The bounds are those that docs/performance.md states.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import golden_numbers as golden
 from gsop.backends import kernels
-from gsop.backends.base import Place
+from gsop.backends.base import Place, buckets
 from gsop.backends.bundles import fit_bundles_twin
 from gsop.backends.fusing import products_covariance
 from gsop.backends.torch_cuda import TorchCuda, fine_sizes
@@ -221,6 +221,19 @@ def test_fine_sizes_waste_little(most: int) -> None:
     for size in range(1, most + 1):
         taken = min(s for s in sizes if s >= size)
         assert taken - size <= max(2, min(7, size))
+
+
+@pytest.mark.parametrize(("options", "sizes"), [("", buckets), ("sizes=fine", fine_sizes)])
+def test_graphs_are_of_the_sizes_that_are_asked_for(
+    folders: dict[str, Path], options: str, sizes: Callable[[int], list[int]]
+) -> None:
+    place = Place("cuda", "float32", 6, cuda=CudaOptions.parse(options))
+    with emulated(Machine(devices=1)):
+        backend = WithTwins.open(folders["basic"], read_manifest(folders["basic"]), place)
+        backend.warm_up()
+    assert isinstance(backend, WithTwins)
+    assert backend._graphs is not None
+    assert backend._graphs.sizes == sizes(6)
 
 
 INTERPRETED = """

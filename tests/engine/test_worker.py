@@ -1,5 +1,6 @@
 """The engine's loop, in a thread, spoken to over its own socket."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,7 @@ class Seen(NullBackend):
         return self._values
 
     def shrink(self, most: int) -> None:
+        assert sys.exc_info()[1] is None, "its traceback would hold the batch's memory"
         super().shrink(most)
         self.shrunk.append(most)
 

@@ -68,9 +68,14 @@ class Graphs:
             raise RuntimeError(f"the graph recorded for batches of {size} computes nothing")
         return graph, answers
 
+    @property
+    def sizes(self) -> list[int]:
+        """Of the batches that are recorded, ascending."""
+        return sorted(self._recorded)
+
     def run(self, images: Tensor) -> Tensor | None:
         """Answers of ``images``, valid until the next run; ``None`` if no size holds them."""
-        bucket = bucket_of(len(images), list(self._recorded))
+        bucket = bucket_of(len(images), self.sizes)
         if bucket is None:
             return None
         graph, answers = self._recorded[bucket]
@@ -80,6 +85,6 @@ class Graphs:
 
     def forget_above(self, most: int) -> None:
         """Give back what only batches of more than ``most`` images needed."""
-        largest = bucket_of(most, list(self._recorded))
-        for size in [size for size in self._recorded if largest is not None and size > largest]:
+        largest = bucket_of(most, self.sizes)
+        for size in [size for size in self.sizes if largest is not None and size > largest]:
             del self._recorded[size]
