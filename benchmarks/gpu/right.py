@@ -45,6 +45,15 @@ def opened(
     return TorchBackend.open(folder, read_manifest(folder), place)
 
 
+def check_others(report: Report, devices: int, count: int, **settings: str) -> None:
+    """Answers of the second device alone, and of both together: no stream is the first one's."""
+    if devices < 2:
+        report.skip("a second device", f"{devices} is visible")
+        return
+    for device in ("cuda:1", "cuda:0,cuda:1"):
+        check_served(report, device, count, **settings)
+
+
 def check_served(report: Report, device: str, count: int, **settings: str) -> None:
     """Answers to different images over HTTP, as many at once as there are connections."""
     samples = PRESETS["digits"].open_data().held_out()[:count]
@@ -53,18 +62,22 @@ def check_served(report: Report, device: str, count: int, **settings: str) -> No
     found = served(images, device=device, **settings)
     same = sum(winner(a) == winner(b) for a, b in zip(found, expected, strict=True))
     # One image of some hundred may stand between two classes, and fall on the other side.
-    report.at_least("images with the CPU's best class", same, count - count // 200, "{:.0f}")
+    report.at_least(
+        f"{device}: images with the CPU's best class", same, count - count // 200, "{:.0f}"
+    )
     top1 = [
         sum(winner(a) == sample.label for a, sample in zip(answers, samples, strict=True))
         for answers in (found, expected)
     ]
-    report.at_most("images named right, off the CPU's", abs(top1[0] - top1[1]), 1, "{:.0f}")
+    report.at_most(
+        f"{device}: images named right, off the CPU's", abs(top1[0] - top1[1]), 1, "{:.0f}"
+    )
     off = max(
         float(np.abs(gates_of(a) - gates_of(b)).max()) for a, b in zip(found, expected, strict=True)
     )
-    report.at_most("gates off the CPU's float32", off, GATES_OFF)
+    report.at_most(f"{device}: gates off the CPU's float32", off, GATES_OFF)
     twice = repeated(found, expected)
-    report.at_most("answers that another image has, too", twice, 0, "{:.0f}")
+    report.at_most(f"{device}: answers that another image has, too", twice, 0, "{:.0f}")
 
 
 def served(images: Sequence[bytes], **settings: str) -> list[dict[str, Any]]:
@@ -121,7 +134,8 @@ def check_graphs(report: Report, folder: Path, device: str, most: int, options: 
         if size:
             at = (at + 1) % most
             flying.append((at, size, backend.submit(images[at : at + size])))
-    report.at_most(f"batches of many sizes off images alone {options}".strip(), off, GRAPHS_OFF)
+    what = f"{device}: batches of many sizes off images alone {options}"
+    report.at_most(what.strip(), off, GRAPHS_OFF)
 
 
 def check_training(report: Report, device: str) -> None:
@@ -134,8 +148,23 @@ def check_training(report: Report, device: str) -> None:
         report.check("training stopped by SIGTERM", step > 0, f"after step {step}", "a step")
         run_gsop("train", "--resume", str(run), "--device", device)
         result = json.loads((run / "result.json").read_text())
-    report.check("trained on", result["device"] == "cuda" or device == "cpu", result["device"], "")
+    kind = device.partition(":")[0]
+    report.check("trained on", result["device"] == kind, result["device"], kind)
     report.at_least("top-1 after 200 steps", result["top1"], 0.9)
+
+
+def check_torchrun(report: Report, devices: int) -> None:
+    """The same by ``torchrun``, a process a device: NCCL, and what processes know together."""
+    short = ("--set", "schedule.steps=100", "--set", "schedule.warmup=10")
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, "run")
+        launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(devices))
+        training = ("gsop", "train", "--recipe", "digits", *short, "--output", str(run))
+        run_module(*launcher, "-m", *training)
+        result = json.loads((run / "result.json").read_text())
+    processes = result["processes"]
+    report.check("processes under torchrun", processes == devices, processes, f"{devices}")
+    report.at_least("top-1 after 100 steps of theirs", result["top1"], 0.7)
 
 
 def stopped(run: Path, *arguments: str) -> int:
@@ -167,7 +196,16 @@ def run_gsop(*arguments: str) -> None:
     Raises:
         RuntimeError: with what it wrote, if it fails.
     """
-    command = [sys.executable, "-m", "gsop", *arguments]
+    run_module("gsop", *arguments)
+
+
+def run_module(*arguments: str) -> None:
+    """``python -m``.
+
+    Raises:
+        RuntimeError: with what it wrote, if it fails.
+    """
+    command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"gsop {arguments[0]} failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{' '.join(arguments[:2])} failed:\n{done.stderr[-2000:]}")

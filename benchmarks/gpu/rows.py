@@ -17,16 +17,20 @@ class Row:
         found: with its unit.
         goal: what it should be; empty where there is none.
         passed: whether it is; ``None`` where there is no goal.
+        skipped: whether it was not looked at; ``found`` says why.
     """
 
     what: str
     found: str
     goal: str = ""
     passed: bool | None = None
+    skipped: bool = False
 
     @property
     def verdict(self) -> str:
-        """``pass``, ``FAIL``, or nothing."""
+        """``pass``, ``FAIL``, ``skip``, or nothing."""
+        if self.skipped:
+            return "skip"
         return "" if self.passed is None else "pass" if self.passed else "FAIL"
 
 
@@ -40,6 +44,15 @@ class Report:
     def tell(self, what: str, found: object) -> None:
         """A finding without a goal."""
         self._add(Row(what, str(found)))
+
+    def skip(self, what: str, reason: str) -> None:
+        """What is not looked at, and why."""
+        self._add(Row(what, reason, skipped=True))
+
+    @property
+    def seconds(self) -> float:
+        """Since it was begun."""
+        return time.monotonic() - self.began
 
     def check(self, what: str, passed: bool, found: object, goal: str) -> None:
         """A finding that is as it should be, or not."""
@@ -72,5 +85,4 @@ class Report:
     def _add(self, row: Row) -> None:
         self.rows.append(row)
         goal = f"   ({row.goal})" if row.goal else ""
-        seconds = time.monotonic() - self.began
-        print(f"{seconds:4.0f} s  {row.verdict:4}  {row.what}: {row.found}{goal}", flush=True)
+        print(f"{self.seconds:4.0f} s  {row.verdict:4}  {row.what}: {row.found}{goal}", flush=True)

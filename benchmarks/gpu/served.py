@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -11,15 +10,14 @@ from http.client import HTTPException
 from pathlib import Path
 
 from benchmarks import serve
+from benchmarks.gpu.machine import memory_mib
 from benchmarks.gpu.rows import Report
+from benchmarks.gpu.running import READY_SECONDS, Watch
 from benchmarks.processes import members
 from benchmarks.servers import Server, ours, role_of
 
 SHARE = 0.90
 """The least share of the raw forward's rate that is served."""
-
-READY_SECONDS = 20.0
-"""The most that an engine's successor may take until it answers."""
 
 MEMORY_OFF = 64
 """MiB that the device's memory may differ by, from one engine to its successor."""
@@ -47,13 +45,15 @@ def throughput(
         before = memory_mib()
         kind = ours(slots=SLOTS, **settings)
         load = {"connections": count, "threads": min(WRK_THREADS, count)}
-        seen = serve.measure(kind, model, store, body, seconds=seconds, **load)
+        with Watch() as watch:
+            seen = serve.measure(kind, model, store, body, seconds=seconds, **load)
         rates.append(seen.rate)
         batch = "" if seen.batch is None else f", {seen.batch:.1f} images a batch"
         times = f"p50 {seen.p50_ms:.1f} ms, p99 {seen.p99_ms:.1f} ms{batch}"
         report.tell(f"served, {count} connections", f"{seen.rate:.0f} images/s, {times}")
         report.tell(f"CPU of an image, {count} connections", f"{seen.cpu_ms:.2f} ms")
         report.at_most(f"errors, {count} connections", seen.errors, 0, "{:.0f}")
+        watch.check(report, f"{count} connections")
         after = memory_mib()
         if before is not None and after is not None:
             report.at_most("device memory that a service leaves, MiB", after - before, MEMORY_OFF)
@@ -134,13 +134,3 @@ def _seconds_to_successor(server: Server, killed: int) -> float:
             break
         time.sleep(0.05)
     return time.monotonic() - began
-
-
-def memory_mib() -> float | None:
-    """Device memory that all processes have; ``None`` without ``nvidia-smi``."""
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return sum(float(line) for line in done.stdout.split())

@@ -72,21 +72,25 @@ def seconds_of(backend: Backend[Any], batches: int) -> float:
 
     By the device's own clock where it has one: from the first batch's arrival to the last answer.
     """
+    run_batches(backend, 3)  # clocks rise
+    clock = _Clock(backend)
+    run_batches(backend, batches)
+    return clock.seconds() / batches
+
+
+def run_batches(backend: Backend[Any], batches: int) -> None:
+    """Full ones, of noise, as the engine submits them."""
     spec = backend.manifest.input
     shape = (spec.height, spec.width, 3)
     images = list(np.random.default_rng(0).integers(0, 256, (8, *shape), np.uint8))
     images = [images[i % 8] for i in range(backend.max_batch)]
     flying: list[Any] = []
-    for _ in range(3):  # clocks rise
-        backend.result(backend.submit(images))
-    clock = _Clock(backend)
     for _ in range(batches):
         if len(flying) == backend.depth:
             backend.result(flying.pop(0))
         flying.append(backend.submit(images))
     for pending in flying:
         backend.result(pending)
-    return clock.seconds() / batches
 
 
 class _Clock:

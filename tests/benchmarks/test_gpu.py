@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bodies, serve
-from benchmarks.gpu import right, served, speed
+from benchmarks.gpu import right, running, served, speed
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.rows import Report
 from benchmarks.gpu.served import engine_of, kills
@@ -36,7 +36,8 @@ def test_the_script_works_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["--device", "cpu", "--short", "--ways", "positions=sliced"]) == 0
     told = capsys.readouterr().out
     assert "measured on: no GPU" in told
-    assert "answers that another image has, too: 0" in told
+    assert "cpu: answers that another image has, too: 0" in told
+    assert "cpu: gsop_engine_info: cpu in float32" in told
     assert "FAIL" not in told
 
 
@@ -184,6 +185,7 @@ def test_raw_and_served_are_of_one_size_of_batch(
         monkeypatch.setattr(module, name, nothing)
     monkeypatch.setattr(speed, "raw", raw)
     monkeypatch.setattr(speed, "publish_pair", lambda *_: {"gsop": Path()})
+    monkeypatch.setattr(running, "check_start", nothing)
     monkeypatch.setattr("benchmarks.models.publish_models", nothing)
     monkeypatch.setattr("benchmarks.gpu.__main__.shutil.which", lambda name: name)
     assert main(["--device", "cpu", "--batch", "32"]) == 1  # an error at 512 connections

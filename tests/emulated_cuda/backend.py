@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from benchmarks.gpu.failing import FailsOnce
 from gsop.backends.base import Pixels, Place, Values
 from gsop.backends.bundles import fit_bundles_twin
 from gsop.backends.kernels import gated_sum_twin
@@ -68,3 +69,12 @@ class EmulatedCuda(TorchCuda):
         """See :meth:`gsop.backends.base.Backend.reach`."""
         with emulated(self.machine):
             super().reach(memory)
+
+
+class EmulatedFailing(FailsOnce, EmulatedCuda):
+    """Its device fails once."""
+
+    def submit(self, images: Sequence[Pixels]) -> Staged:
+        """See :meth:`gsop.backends.base.Backend.submit`."""
+        with emulated(self.machine):
+            return super().submit(images)

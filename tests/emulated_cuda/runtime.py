@@ -1,5 +1,6 @@
 """The doubles of ``torch.cuda``'s functions and classes, and how they are put in place."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -50,7 +51,7 @@ class Runtime:
 
         class BoundEvent(EventDouble):
             def __init__(self, enable_timing: bool = False, blocking: bool = False) -> None:
-                super().__init__(machine, blocking=blocking)
+                super().__init__(machine, blocking=blocking, timed=enable_timing)
 
         class BoundGraph(GraphDouble):
             def __init__(self) -> None:
@@ -80,6 +81,7 @@ class Runtime:
                 machine.has_bfloat16 or including_emulation
             ),
             "cudart": lambda: self,
+            "get_device_capability": lambda device=None: (9, 0),
             "get_device_name": lambda device=None: machine.names[_index(machine, device)],
         }
 
@@ -172,10 +174,11 @@ class StreamDouble:
 class EventDouble:
     """``torch.cuda.Event``."""
 
-    def __init__(self, machine: Machine, *, blocking: bool = False) -> None:
+    def __init__(self, machine: Machine, *, blocking: bool = False, timed: bool = False) -> None:
         machine.events.append(blocking)
-        self._machine = machine
+        self._machine, self._timed = machine, timed
         self._mark: Mark | None = None
+        self._recorded = 0.0
 
     def record(self, stream: StreamDouble | None = None) -> None:
         """Behind what the stream has now; without one the *current device's* current stream."""
@@ -183,7 +186,7 @@ class EventDouble:
         chosen = machine.stream_of(machine.current) if stream is None else stream.stream
         if self._mark is not None and self._mark.stream.device != chosen.device:
             raise RuntimeError("the event belongs to another device than the stream")
-        self._mark = chosen.mark()
+        self._mark, self._recorded = chosen.mark(), time.perf_counter()
 
     def wait(self, stream: StreamDouble | None = None) -> None:
         """What is submitted to the stream from now on runs after it."""
@@ -195,6 +198,13 @@ class EventDouble:
     def query(self) -> bool:
         """Whether the device is past it."""
         return self._mark is None or self._mark.is_reached
+
+    def elapsed_time(self, after: "EventDouble") -> float:
+        """Milliseconds, of the host's clock, which says nothing of a device."""
+        for event in (self, after):
+            if not (event._timed and event._mark is not None and event.query()):
+                raise RuntimeError("Both events must be recorded, completed, and made for timing")
+        return 1000 * (after._recorded - self._recorded)
 
     def synchronize(self) -> None:
         """Wait for it; one that was not recorded is past."""
