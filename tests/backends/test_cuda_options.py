@@ -20,10 +20,12 @@ from benchmarks import golden_numbers as golden
 from gsop.backends import kernels
 from gsop.backends.base import Place, buckets
 from gsop.backends.bundles import fit_bundles_twin
+from gsop.backends.device_tally import DeviceTally
 from gsop.backends.fusing import products_covariance
 from gsop.backends.torch_cuda import TorchCuda, fine_sizes
 from gsop.backends.torch_device import TorchBackend
 from gsop.cuda_options import CudaOptions
+from gsop.gates.tally import HostTally
 from gsop.model.config import GSoPResNetConfig
 from gsop.model.gsop import covariance
 from gsop.model.resnet import GSoPResNet
@@ -221,6 +223,16 @@ def test_fine_sizes_waste_little(most: int) -> None:
     for size in range(1, most + 1):
         taken = min(s for s in sizes if s >= size)
         assert taken - size <= max(2, min(7, size))
+
+
+@pytest.mark.parametrize(("options", "kind"), [("", HostTally), ("sums=device", DeviceTally)])
+def test_gates_are_summed_up_where_it_is_asked_for(
+    folders: dict[str, Path], options: str, kind: type
+) -> None:
+    place = Place("cuda", "float32", 6, cuda=CudaOptions.parse(options))
+    with emulated(Machine(devices=1)):
+        backend = WithTwins.open(folders["basic"], read_manifest(folders["basic"]), place)
+    assert type(backend.tally()) is kind
 
 
 @pytest.mark.parametrize(("options", "sizes"), [("", buckets), ("sizes=fine", fine_sizes)])

@@ -24,6 +24,7 @@ from gsop.backends.base import OutOfMemory, Pixels, Place, Values
 from gsop.backends.null import NullBackend
 from gsop.engine.inbox import Inbox
 from gsop.engine.worker import Worker
+from gsop.gates.tally import HostTally
 from gsop.processes.lifeline import make_lifeline
 from gsop.settings import Settings
 from tests.arena.conftest import manifest
@@ -151,6 +152,16 @@ def test_an_answer_is_handed_out_and_remembered_under_its_id(service: Service) -
     kept = worker.memories[0].record("first")
     assert kept is not None
     np.testing.assert_array_equal(kept.values, found.values)
+
+
+def test_gates_are_summed_up_where_the_backend_says(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = HostTally(service.backend.manifest.answer.gate_size)
+    monkeypatch.setattr(service.backend, "tally", lambda: tally)
+    with service.running():
+        service.answer(1)
+        eventually(lambda: tally.total().samples == 1)
 
 
 def test_what_waits_goes_in_one_batch_and_each_gets_its_own(service: Service) -> None:

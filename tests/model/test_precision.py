@@ -50,10 +50,12 @@ class Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.sizes: list[int] = []
+        self.names: list[str] = []
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
+        self.names.append(str(function))
         result = function(*arguments, **(options or {}))
         self.sizes += [x.numel() for x in tree_leaves(result) if isinstance(x, Tensor)]
         return result
@@ -80,4 +82,7 @@ def test_no_copy_of_the_map_is_made_for_its_means() -> None:
 def test_a_convolution_of_one_position_is_a_product() -> None:
     conv = nn.Conv2d(6, 4, 1)
     x = golden.normal(0, (3, 6))
-    torch.testing.assert_close(as_linear(conv, x), conv(x[:, :, None, None]).flatten(1))
+    expected = conv(x[:, :, None, None]).flatten(1)
+    with Sizes() as seen:
+        torch.testing.assert_close(as_linear(conv, x), expected)
+    assert not [name for name in seen.names if "conv" in name]
