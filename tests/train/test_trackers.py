@@ -98,6 +98,7 @@ def test_mlflow_keeps_the_run_in_a_folder(
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "toys")
     tracked, run = changed(short, trackers=("mlflow",)), tmp_path / "run"
     stopped_after(7, tracked, run, monkeypatch)
