@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -181,21 +181,40 @@ def test_all_slots_taken_is_429_at_once(tiny_store: Path) -> None:
 
 
 def test_one_client_cannot_take_every_slot(tiny_store: Path) -> None:
-    with Server(tiny_store, models="tiny", slots=8, slots_per_client=4) as server:
+    """Nor pretend to be several; whose request it is, is believed of a trusted proxy alone."""
+    settings: dict[str, object] = {"slots": 8, "slots_per_client": 4}
+    settings["trusted_proxies"] = "127.0.0.3"
+    with Server(tiny_store, models="tiny", **settings) as server, ExitStack() as clients:
         server.wait_ready()
-        elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
-        with httpx.Client(base_url=server.url, transport=elsewhere, timeout=START_SECONDS) as other:
-            other.get("/healthz")
-            with engine_stopped(server), ThreadPoolExecutor() as pool:
-                join = in_background(send_all(server.url, IMAGES, clients=4, requests=4))
-                eventually(lambda: server.metric("gsop_slots", state="used") == 4)
-                refused = server.http.post("/predict", content=IMAGES[0], headers=PNG)
-                served = pool.submit(other.post, "/predict", content=IMAGES[0], headers=PNG)
-                eventually(lambda: server.metric("gsop_slots", state="used") == 5)
-                os.kill(server.engine(), signal.SIGCONT)
-                assert served.result().status_code == 200
-        assert (refused.status_code, refused.json()["code"]) == (429, "client_overloaded")
-        assert int(refused.headers["Retry-After"]) >= 1
+
+        def client(address: str) -> httpx.Client:
+            transport = httpx.HTTPTransport(local_address=address)
+            made = httpx.Client(base_url=server.url, transport=transport, timeout=START_SECONDS)
+            return clients.enter_context(made)
+
+        other, proxy = client("127.0.0.2"), client("127.0.0.3")
+
+        def ask(one: httpx.Client, told: str = "") -> httpx.Response:
+            headers = {"X-Forwarded-For": told} if told else {}
+            return one.post("/predict", content=IMAGES[0], headers=headers)
+
+        for one in (other, proxy):
+            one.get("/healthz")
+        with engine_stopped(server), ThreadPoolExecutor() as pool:
+            join = in_background(send_all(server.url, IMAGES, clients=4, requests=4))
+            eventually(lambda: server.metric("gsop_slots", state="used") == 4)
+            refused = [
+                ask(server.http),
+                ask(server.http, "192.0.2.7"),
+                ask(proxy, "127.0.0.1"),
+            ]
+            served = [pool.submit(ask, other), pool.submit(ask, proxy, "192.0.2.7")]
+            eventually(lambda: server.metric("gsop_slots", state="used") == 6)
+            os.kill(server.engine(), signal.SIGCONT)
+            assert [answer.result().status_code for answer in served] == [200, 200]
+        for answer in refused:
+            assert (answer.status_code, answer.json()["code"]) == (429, "client_overloaded")
+            assert int(answer.headers["Retry-After"]) >= 1
         assert [answer.status_code for _, answer in join()] == [200] * 4
         server.predict(IMAGES[0])  # its share is free again
 

@@ -17,8 +17,9 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.protocol import MADE, make
 from gsop.api.http.routes import GRPC_SERVICE
-from tests.api.oip.test_rest import EXAMPLES, KEYS, bearer, predicted
+from tests.api.oip.test_rest import EXAMPLES, KEYS, bearer, predicted, seen_by_network
 from tests.support import ROOT, Server, eventually
+from tests.test_documented import blocks
 
 pytestmark = pytest.mark.slow
 
@@ -69,12 +70,14 @@ def test_the_server_and_its_model_are_described(client: triton.InferenceServerCl
     assert client.get_server_metadata().name == "gsop"
     metadata = client.get_model_metadata("digits")
     assert [(i.name, i.datatype, list(i.shape)) for i in metadata.inputs] == [
-        ("image", "BYTES", [-1, 1])
+        ("image", "BYTES", [-1, 1]),
+        ("pixels", "UINT8", [-1, 3, 32, 32]),
     ]
     config = client.get_model_config("digits").config
     assert [o.name for o in config.output] == [o.name for o in metadata.outputs]
     assert (config.max_batch_size, config.input[0].data_type) == (32, 13)
     assert config.HasField("dynamic_batching")
+    assert all(tensor.optional for tensor in config.input)
     states = {(m.name, m.version): m.state for m in client.get_model_repository_index().models}
     assert states["digits", "1"] == "READY"
 
@@ -90,6 +93,16 @@ def test_every_example_is_answered_as_by_predict(
         np.testing.assert_allclose(found, probabilities, atol=1e-6)
         for name, gate in gates.items():
             np.testing.assert_allclose(answer.as_numpy(name)[at], gate, atol=1e-6)
+
+
+def test_pixels_are_answered_as_their_file(client: triton.InferenceServerClient) -> None:
+    pixels = seen_by_network(EXAMPLES)
+    right = client.infer("digits", [image_input(EXAMPLES)]).as_numpy("probabilities")
+    for values, datatype in ((pixels, "UINT8"), ((pixels / 255).astype(np.float32), "FP32")):
+        made = triton.InferInput("pixels", list(pixels.shape), datatype)
+        made.set_data_from_numpy(values)
+        found = client.infer("digits", [made]).as_numpy("probabilities")
+        np.testing.assert_allclose(found, right, atol=1e-6)
 
 
 def test_classes_come_in_words(client: triton.InferenceServerClient) -> None:
@@ -207,3 +220,15 @@ def test_what_is_under_way_is_answered_when_the_service_stops() -> None:
         answered = asyncio.run(ask())
         assert server.process.wait(25) == 0
         assert answered == 8
+
+
+def test_the_documented_client_works_as_it_is_written(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (code,) = [code for code in blocks("protocols.md", "python") if "localhost:8001" in code]
+    names: dict[str, Any] = {}
+    exec(code.replace("localhost:8001", address_of(server)), names)  # noqa: S102  # our own
+    answer = names["client"].infer("digits", [names["image"]])
+    assert answer.as_numpy("probabilities").argmax() == 7
+    names["client"].close()
