@@ -71,7 +71,9 @@ class Server:
             *("--model-store", str(store)),
             *arguments,
         ]
-        quiet = {"device": "cpu", "torch_threads": 1, "fronts": 1} | UNHIDDEN | settings
+        # On the CPU; but on a GPU where the caller's environment says so, as for `tests.chaos`.
+        device = os.environ.get("GSOP_DEVICE", "cpu")
+        quiet = {"device": device, "torch_threads": 1, "fronts": 1} | UNHIDDEN | settings
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GSOP_")},
             # Where processes of the service find the tests' own backends.
