@@ -28,7 +28,7 @@ serve: install  ## run the service on http://127.0.0.1:8000 (settings: GSOP_*)
 	$(BIN)/python -m gsop serve
 
 test: install  ## run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
 quick: install  ## run the tests of what is pure, in seconds
 	$(BIN)/python -m pytest --quick -q $(ARGS)

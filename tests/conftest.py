@@ -80,6 +80,8 @@ class Teller:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell failures at once; mark what processes of this run are known by."""
     config.pluginmanager.register(Teller(config))
+    # Workers of pytest-xdist ignore it, and so would all that their tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     name, _, value = RUN.partition("=")
     os.environ[name] = value
 
