@@ -216,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", help="of the result's file; not written if empty")
     chosen = parser.parse_args(arguments)
     figures, images = Figures.read(chosen.figures), decode_seconds()
+    slow = Figures.read(chosen.slow) if chosen.slow is not None else None
     made, capacity = made_for(figures)
     print(f"{figures.model}: {capacity:.0f} requests a second an instance of {asdict(made)}")
     found: dict[str, object] = {"setting": {k: str(v) for k, v in vars(chosen).items()}}
@@ -226,8 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ):
         show(title, rows)
         found[title] = rows
-    if chosen.slow is not None:
-        slow = Figures.read(chosen.slow)
+    if slow is not None:
         found["autoscaled"] = rows = autoscaled(slow, images)
         show(f"autoscaled, {slow.model}", rows)
     if chosen.name:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from gsop.__main__ import main
-from gsop.commands.measuring import measure
 from gsop.commands.sizing import (
     LONGEST,
     Figures,
@@ -17,7 +16,7 @@ from gsop.commands.sizing import (
     image_p99,
     poisson_p99,
 )
-from gsop.errors import ConfigError
+from gsop.errors import SetupError
 from gsop.settings import Settings
 from tests.support import random_pngs
 
@@ -82,7 +81,7 @@ def test_more_is_needed_for_more_and_for_less_time() -> None:
         (["--figures", "none.json"], "none.json cannot be read: No such file"),
         (["--figures", "wrong.json"], "engine_cores"),
         (["--figures", "f.json", "--p99", "5"], "no number of machines answers within 5 ms"),
-        (["--figures", "f.json", "--share", "1"], "--share 1"),
+        (["--figures", "f.json", "--share", "0.9"], "--share 0.9"),
         (["--figures", "f.json", "--rate", "0"], "--rate"),
         (["--figures", "f.json", "--output", "o.json"], "measures nothing"),
         (["--figures", "f.json", "--rate", "1e12"], "more than 1000000 devices"),
@@ -122,6 +121,8 @@ def test_costs_are_of_cores_and_devices(tmp_path: Path, capsys: pytest.CaptureFi
 def test_it_measures_this_machine(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from gsop.commands.measuring import measure  # it imports torch
+
     monkeypatch.setattr("gsop.commands.measuring.WARM_UP_SECONDS", 0.2)
     monkeypatch.setattr("gsop.commands.measuring.LOAD_SECONDS", 0.5)
     monkeypatch.setattr("gsop.commands.measuring.BATCH_SECONDS", 0.01)
@@ -138,5 +139,5 @@ def test_it_measures_this_machine(
     assert 0 < found.image_seconds < 1
     assert Figures.model_validate_json(found.model_dump_json()) == found
     image.write_bytes(b"none")
-    with pytest.raises(ConfigError, match="refused the image"):
+    with pytest.raises(SetupError, match="refused the image: The bytes are no JPEG"):
         measure(settings, "tiny", image)

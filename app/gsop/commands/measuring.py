@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import orjson
 
 from gsop.backends.base import Backend, buckets, warm_up_in_memory
 from gsop.commands.local import open_backend
@@ -28,7 +29,7 @@ from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
 
-LEAST_BATCHES = 10
+LEAST_BATCHES = 3
 MOST_BATCHES = 200
 BATCH_SECONDS = 1.0
 """Of each size; so many at least and at most."""
@@ -40,10 +41,11 @@ START_SECONDS = 120.0
 
 
 def measure(settings: Settings, reference: str, image: Path) -> Figures:
-    """Measure; takes some 20 seconds, and wants a machine that has nothing else to do.
+    """Measure; takes some 20 seconds, and wants a machine that has little else to do.
 
     Args:
-        settings: which store, device, precision and backend.
+        settings: which store, device, precision and backend; on processors, how many threads a
+            forward has, one if that is 0.
         reference: ``name`` or ``name/version``.
         image: a file as clients send them.
 
@@ -58,14 +60,15 @@ def measure(settings: Settings, reference: str, image: Path) -> Figures:
     if not Path("/proc/self/stat").exists():
         raise ConfigError("--measure reads what processes use from /proc: run it on Linux")
     manifest = resolve(settings.model_store, reference)
-    backend = open_backend(settings, manifest)
-    batches, cores = _batches(backend)
+    threads = settings.torch_threads or 1
+    backend = open_backend(settings.model_copy(update={"torch_threads": threads}), manifest)
+    batches = _batches(backend, threads)
     return Figures(
         model=f"{manifest.name}/{manifest.version}",
         device=f"{backend.hardware or backend.device}, {backend.precision}",
         computes_on_cores=backend.computes_here,
         machine=f"{_processor()}, {cpu_count()} cores",
-        engine_cores=cores,
+        engine_cores=threads if backend.computes_here else 1,
         image_bytes=len(body),
         image_seconds=_image_seconds(settings, manifest, body),
         batches=batches,
@@ -75,25 +78,29 @@ def measure(settings: Settings, reference: str, image: Path) -> Figures:
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _batches(backend: Backend[Any]) -> tuple[dict[int, tuple[float, ...]], int]:
-    """Seconds of batches by their size, and the processors that they keep busy."""
+def _batches(backend: Backend[Any], threads: int) -> dict[int, tuple[float, ...]]:
+    """Seconds of batches, by their size.
+
+    Of a forward on one processor it is the time of that processor, which is what it takes where no
+    other work is beside it.
+    """
     warm_up_in_memory(backend)
-    began, used = time.perf_counter(), time.process_time()
-    found = {size: tuple(_timed(backend, size)) for size in buckets(backend.max_batch)}
-    busy = (time.process_time() - used) / (time.perf_counter() - began)
+    is_alone = backend.computes_here and threads == 1
+    clock = time.process_time if is_alone else time.perf_counter
+    found = {size: tuple(_timed(backend, size, clock)) for size in buckets(backend.max_batch)}
     backend.close()
-    return found, max(1, round(busy))
+    return found
 
 
-def _timed(backend: Backend[Any], size: int) -> Iterator[float]:
+def _timed(backend: Backend[Any], size: int, clock: Callable[[], float]) -> Iterator[float]:
     spec = backend.manifest.input
     shape = (size, spec.height, spec.width, 3)
     images = list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-    began = time.perf_counter()
+    began = clock()
     for number in range(MOST_BATCHES):
-        start = time.perf_counter()
+        start = clock()
         backend.result(backend.submit(images))
-        end = time.perf_counter()
+        end = clock()
         yield end - start
         if number + 1 >= LEAST_BATCHES and end - began > BATCH_SECONDS:
             return
@@ -161,7 +168,7 @@ def _address(process: "subprocess.Popen[str]", lines: list[str]) -> str | None:
 
 def _is_ready(url: str) -> bool:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-    with suppress(OSError, http.client.HTTPException):
+    with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200
     return False
@@ -220,7 +227,7 @@ class _Load:
                 self._refusal = str(error) or type(error).__name__
                 break
             if answer.status != 200:
-                self._refusal = text.decode(errors="replace")[:300]
+                self._refusal = str(orjson.loads(text)["detail"])
             self._counts[number] += 1
         connection.close()
 

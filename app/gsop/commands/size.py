@@ -9,6 +9,9 @@ from gsop.commands.sizing import Figures, Need, Sizing
 from gsop.errors import ConfigError
 from gsop.settings import Settings
 
+MOST_SHARE = 0.8
+"""Above it they are no bound any more (docs/scaling.md)."""
+
 
 def size(
     settings: Settings,
@@ -45,8 +48,11 @@ def size(
             "sizes are of what was measured: name an image as your clients send them (--measure "
             "IMAGE), or what was measured before (--figures FILE)"
         )
-    if not 0 < share < 1:
-        raise ConfigError(f"--share {share:g}: name what may be used of a machine, as 0.7")
+    if not 0 < share <= MOST_SHARE:
+        raise ConfigError(
+            f"--share {share:g}: name what may be used of a machine, as 0.7; above {MOST_SHARE:g} "
+            "it takes longer than the formulas say"
+        )
     if p99 <= 0 or min(rates) <= 0 or min(prices.values(), default=0) < 0:
         raise ConfigError("--rate and --p99 are above 0, and prices are not below it")
     if figures is not None:

@@ -41,8 +41,8 @@ def add_size(parser: argparse.ArgumentParser) -> None:
         type=Path,
         dest="image",
         metavar="IMAGE",
-        help="measure here first, with an image as clients send them; half a minute, on a machine "
-        "that has nothing else to do",
+        help="measure here first, with an image as clients send them: half a minute, on a machine "
+        "that has little else to do; a CPU's forward has one thread, or --torch-threads",
     )
     parser.add_argument(
         "--figures", type=Path, metavar="FILE", help="take what was measured, elsewhere or before"
