@@ -50,10 +50,13 @@ def measure(folder: Path, *options: str) -> dict[str, Any]:
         runpy.run_path(str(ROOT / "examples" / "make_flawed.py"))["make_flawed"](photos)
     flaws = json.loads((photos / "flaws.json").read_text(encoding="utf-8"))
     store = ("--model-store", str(folder / "store"))
-    if not (folder / "run" / "result.json").exists():
-        call("train", "--data", str(photos), "--output", str(folder / "run"), "--quiet", *options)
+    run = folder / "run"
+    if (run / "recipe.json").exists():
+        call("train", "--resume", str(run), "--quiet")
+    else:
+        call("train", "--data", str(photos), "--output", str(run), "--quiet", *options)
     if not (folder / "store" / "flawed").exists():
-        call("publish", str(folder / "run"), "--name", "flawed", *store)
+        call("publish", str(run), "--name", "flawed", *store)
     reports = {}
     for part in ("held-out", "training"):
         report = folder / f"report-{part}"

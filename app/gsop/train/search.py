@@ -252,10 +252,12 @@ def _write_best(study: "Study", folder: Path) -> None:
 
 def _pruner(pruning: Pruning) -> "BasePruner":
     pruners = _optuna().pruners
+    found: BasePruner
     if pruning == "median":
-        found: BasePruner = pruners.MedianPruner(n_startup_trials=FREE_TRIALS, n_warmup_steps=1)
-        return found
-    return pruners.HyperbandPruner() if pruning == "hyperband" else pruners.NopPruner()
+        found = pruners.MedianPruner(n_startup_trials=FREE_TRIALS, n_warmup_steps=1)
+    else:
+        found = pruners.HyperbandPruner() if pruning == "hyperband" else pruners.NopPruner()
+    return found
 
 
 def _as_found(trial: "FrozenTrial") -> Found:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gsop.train.data.balance import loss_weights, order_of_epoch
 from gsop.train.data.spec import BalanceSpec
@@ -8,7 +9,7 @@ LABELS = np.repeat(np.arange(3), (90, 9, 1))
 """Of three classes, ten times fewer from one to the next."""
 
 
-def shown(draw: float, seed: int = 0) -> np.ndarray:
+def shown(draw: float, seed: int = 0) -> NDArray[np.int64]:
     return order_of_epoch(LABELS, draw, np.random.default_rng(seed))
 
 
