@@ -93,7 +93,9 @@ def _parts(
     if on_gpu and not chosen.short:
         parts["torchrun"] = partial(right.check_torchrun, report, devices)
     if on_gpu:
-        parts["memory accesses"] = partial(machine.check_memory_accesses, report)
+        parts["memory accesses"] = partial(
+            machine.check_memory_accesses, report, until=60 * chosen.minutes
+        )
     return parts
 
 

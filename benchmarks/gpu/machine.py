@@ -51,13 +51,19 @@ def check_tests(report: Report) -> None:
     report.check("tests marked gpu", good, last, "all passed, none skipped")
 
 
-def check_memory_accesses(report: Report, seconds: float = SANITIZER_SECONDS) -> None:
-    """The backends' tests again, each access to the device's memory looked at."""
+def check_memory_accesses(report: Report, until: float) -> None:
+    """The backends' tests again, each access to the device's memory looked at.
+
+    Args:
+        report: takes the row.
+        until: seconds of the report at which it is given up.
+    """
     what = f"{SANITIZER} --tool memcheck, errors"
     tool = shutil.which(SANITIZER, path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
     if tool is None:
         report.skip(what, "it is not installed (of NVIDIA's CUDA toolkit)")
         return
+    seconds = min(SANITIZER_SECONDS, until - report.seconds)
     command = [tool, "--tool", "memcheck", *NEEDS_A_GPU, "tests/backends"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)

@@ -239,13 +239,15 @@ def test_gates_are_summed_up_where_it_is_asked_for(
 def test_graphs_are_of_the_sizes_that_are_asked_for(
     folders: dict[str, Path], options: str, sizes: Callable[[int], list[int]]
 ) -> None:
-    place = Place("cuda", "float32", 6, cuda=CudaOptions.parse(options))
+    most = 14
+    assert buckets(most) != fine_sizes(most)
+    place = Place("cuda", "float32", most, cuda=CudaOptions.parse(options))
     with emulated(Machine(devices=1)):
         backend = WithTwins.open(folders["basic"], read_manifest(folders["basic"]), place)
         backend.warm_up()
     assert isinstance(backend, WithTwins)
     assert backend._graphs is not None
-    assert backend._graphs.sizes == sizes(6)
+    assert backend._graphs.sizes == sizes(most)
 
 
 INTERPRETED = """

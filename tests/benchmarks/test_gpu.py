@@ -162,7 +162,9 @@ def test_what_is_served_has_a_slot_a_connection_and_threads_that_ask(
 
 
 def test_raw_and_served_are_of_one_size_of_batch(
-    loads: list[tuple[Kind, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    loads: list[tuple[Kind, dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The share of a rate at batches of 256 would not be that of a service with 64."""
     rates = {1: 1e9, 8: 1e9, 32: 1000.0, 256: 1e9}
@@ -189,6 +191,7 @@ def test_raw_and_served_are_of_one_size_of_batch(
     monkeypatch.setattr("benchmarks.models.publish_models", nothing)
     monkeypatch.setattr("benchmarks.gpu.__main__.shutil.which", lambda name: name)
     assert main(["--device", "cpu", "--batch", "32"]) == 1  # an error at 512 connections
+    assert "pass  served as a share of raw: 0.90" in capsys.readouterr().out
     ((sizes, batches),) = timed
     assert 32 in sizes
     assert batches >= 100

@@ -1,7 +1,8 @@
 """Each row about a GPU, without one: by doubles of what tells of it, and on an emulated one."""
 
 import json
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -16,6 +17,7 @@ from benchmarks.gpu import kernels, machine, right, running, speed
 from benchmarks.gpu.kernels import Kernel, check_kernels, pauses
 from benchmarks.gpu.rows import Report
 from benchmarks.servers import Kind
+from gsop.backends.base import Pixels
 from tests.emulated_cuda import Machine, emulated
 
 
@@ -116,7 +118,7 @@ def test_memory_is_that_of_all_devices(tool: Any) -> None:
 def test_wrong_accesses_to_memory_are_counted(tool: Any, says: str, wrong: bool) -> None:
     tool("compute-sanitizer", says)
     report = Report()
-    machine.check_memory_accesses(report)
+    machine.check_memory_accesses(report, until=480)
     assert bool(report.failed) is wrong
     assert not skipped(report)
 
@@ -124,23 +126,21 @@ def test_wrong_accesses_to_memory_are_counted(tool: Any, says: str, wrong: bool)
 def test_without_the_sanitizer_or_without_its_end_the_row_says_so(
     tool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine.shutil, "which", lambda name, path: None)
+    monkeypatch.setattr("shutil.which", lambda name, path: None)
     report = Report()
-    machine.check_memory_accesses(report)
+    machine.check_memory_accesses(report, until=480)
     (reason,) = skipped(report).values()
     assert "not installed" in reason
-    monkeypatch.setattr(machine.shutil, "which", lambda name, path: "/bin/sleep")
+    monkeypatch.setattr("shutil.which", lambda name, path: "/bin/sleep")
     monkeypatch.setattr(machine, "NEEDS_A_GPU", [])
-    monkeypatch.setattr(
-        machine.subprocess, "run", lambda *_, **options: _too_long(options["timeout"])
-    )
-    machine.check_memory_accesses(report, seconds=2)
-    assert [*skipped(report).values()] == ["it was not done after 2 s"]
+    monkeypatch.setattr("subprocess.run", too_long)
+    machine.check_memory_accesses(report, until=report.seconds + 2)
+    assert skipped(report).popitem()[1] == "it was not done after 2 s"
     assert not report.failed
 
 
-def _too_long(seconds: float) -> None:
-    raise machine.subprocess.TimeoutExpired("it", seconds)
+def too_long(*_: Any, timeout: float, **__: Any) -> None:
+    raise subprocess.TimeoutExpired("it", timeout)
 
 
 def test_who_has_a_gpu_open_is_found(tmp_path: Path) -> None:
@@ -314,10 +314,13 @@ def test_a_device_is_profiled_while_it_computes_full_batches(
 ) -> None:
     backend, sizes = speed.warm(tiny_store / "tiny" / "1", "cpu", 2), list[int]()
     submit = backend.submit
-    monkeypatch.setattr(
-        backend, "submit", lambda images: sizes.append(len(images)) or submit(images)
-    )
-    monkeypatch.setattr(kernels.torch.profiler, "profile", Profiled)
+
+    def counted(images: Sequence[Pixels]) -> Any:
+        sizes.append(len(images))
+        return submit(images)
+
+    monkeypatch.setattr(backend, "submit", counted)
+    monkeypatch.setattr("torch.profiler.profile", Profiled)
     found = kernels.profiled(backend, 2)
     assert found == [Kernel("Memcpy HtoD", 0.003, 0.002), Kernel("gemm", 0.007, 0.002)]
     assert sizes == [2] * 5, "three for the clocks to rise, and two that are looked at"
