@@ -5,7 +5,8 @@ computes at once. What a step sees follows from the seed and the step's number a
 many processes load it or train on it, nor from where a run was taken up again.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ MOST_WORKERS = 8
 STALL_SECONDS = 300
 """Without a part for so long, loading has failed: a batch for which there is no shared memory is
 dropped without a word, and a decoder may hang. Workers start within this time, too."""
+
+LOOK_SECONDS = 5
+"""So often it is looked whether a worker has died, which torch does when its patience is over."""
 
 TRIES = 100
 """Neighbours that are looked at in place of an image that cannot be read."""
@@ -117,7 +121,7 @@ def loader(
     if workers < 0:
         workers = min(MOST_WORKERS, max(1, cpu_count() // world))
     parts = _Parts(dataset, batch_size, seed, first_step, steps, accumulate, rank, world, draw)
-    return DataLoader(
+    loaded = DataLoader(
         parts,
         batch_size=None,  # an item is a whole part already
         num_workers=workers,
@@ -125,9 +129,37 @@ def loader(
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_begin if workers else None,
         prefetch_factor=4 if workers else None,
-        timeout=STALL_SECONDS if workers else 0,
+        timeout=min(LOOK_SECONDS, STALL_SECONDS) if workers else 0,
         pin_memory=pin_memory,
     )
+    return _Patient(loaded) if workers else loaded
+
+
+class _Patient:
+    """A loader whose workers may take :data:`STALL_SECONDS`, and whose death is noticed sooner."""
+
+    def __init__(self, loaded: DataLoader[Part]) -> None:
+        self._loaded = loaded
+
+    def __iter__(self) -> Iterator[Part]:
+        return self._wait_for(iter(self._loaded))  # which begins now, and not with the first part
+
+    @staticmethod
+    def _wait_for(parts: Iterator[Part]) -> Iterator[Part]:
+        since = time.monotonic()
+        while True:
+            try:
+                part = next(parts)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "timed out" not in str(error):  # torch's words, and it has no others
+                    raise
+                if time.monotonic() - since >= STALL_SECONDS:
+                    raise RuntimeError(f"nothing for {STALL_SECONDS} seconds") from error
+                continue
+            yield part
+            since = time.monotonic()
 
 
 class _Parts(Dataset[Part]):
