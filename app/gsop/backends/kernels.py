@@ -1,10 +1,9 @@
 """Kernels of our own, in Triton, each beside its twin of plain operators, which says what it does.
 
 A kernel is compiled at its first launch, at warm-up, by Triton, with the machine's C compiler; what
-it made lies in ``TRITON_CACHE_DIR``.
+it made lies in ``TRITON_CACHE_DIR``. Triton's compiler reads annotations as it reads code: names of
+other modules than its own are errors there, though its interpreter takes them.
 """
-
-from typing import Any
 
 import torch
 import triton
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from gsop.images.planes import HEADER_BYTES
 
-BLOCK = 1024
-"""Numbers that one program of a kernel computes."""
+BLOCK, PIXELS = 1024, 256
+"""Numbers, and pixels, that one program of a kernel computes."""
 
 
 def gated_sum_twin(b: Tensor, gate: Tensor, shortcut: Tensor) -> Tensor:
@@ -30,8 +29,16 @@ def gated_sum_twin(b: Tensor, gate: Tensor, shortcut: Tensor) -> Tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # triton leaves it untyped
-def _gated_sum(b: Any, gate: Any, shortcut: Any, out: Any, count: Any, plane: Any, channels: Any,
-               block: tl.constexpr) -> None:  # fmt: skip
+def _gated_sum(
+    b: tl.tensor,
+    gate: tl.tensor,
+    shortcut: tl.tensor,
+    out: tl.tensor,
+    count: tl.tensor,
+    plane: tl.tensor,
+    channels: tl.tensor,
+    block: tl.constexpr,
+) -> None:
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < count
     image, channel = at // (plane * channels), at % channels  # channels lie last
@@ -54,14 +61,22 @@ HEADER = tl.constexpr(HEADER_BYTES)
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # as above
-def _load(body: Any, at: Any, last: Any, inside: Any) -> Any:
+def _load(body: tl.tensor, at: tl.tensor, last: tl.tensor, inside: tl.tensor) -> tl.tensor:
     """A byte of a bundle. A header comes from who reads strangers' files: it may say anything."""
     return tl.load(body + tl.minimum(tl.maximum(at, 0), last), inside, 0).to(tl.float32)
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # as above
-def _chroma(body: Any, begin: Any, y: Any, x: Any, height: Any, width: Any, last: Any,
-            inside: Any) -> Any:  # fmt: skip
+def _chroma(
+    body: tl.tensor,
+    begin: tl.tensor,
+    y: tl.tensor,
+    x: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    last: tl.tensor,
+    inside: tl.tensor,
+) -> tl.tensor:
     """A sample of chroma at luma's ``y``, ``x`` in twice its grid, as libjpeg interpolates it."""
     near_y, near_x = y // 2, x // 2
     far_y = tl.minimum(tl.maximum(near_y - 1 + 2 * (y % 2), 0), height - 1)
@@ -74,13 +89,20 @@ def _chroma(body: Any, begin: Any, y: Any, x: Any, height: Any, width: Any, last
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # as above
-def _byte(value: Any) -> Any:
+def _byte(value: tl.tensor) -> tl.tensor:
     return tl.floor(tl.minimum(tl.maximum(value, 0.0), 255.0) + 0.5)
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # as above
-def _fit_bundles(bundles: Any, headers: Any, out: Any, size: Any, height: Any, width: Any,
-                 block: tl.constexpr) -> None:  # fmt: skip
+def _fit_bundles(
+    bundles: tl.tensor,
+    headers: tl.tensor,
+    out: tl.tensor,
+    size: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    block: tl.constexpr,
+) -> None:
     number = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * block + tl.arange(0, block)
     inside = at < height * width
@@ -101,7 +123,7 @@ def _fit_bundles(bundles: Any, headers: Any, out: Any, size: Any, height: Any, w
         g = tl.zeros((block,), tl.float32)
         b = tl.zeros((block,), tl.float32)
         # The mean of four samples, each of four pixels around it.
-        for sample in tl.static_range(4):
+        for sample in range(4):  # unrolled it would take four times as long to compile
             place_y = (2 * (at // width) + sample // 2 + 0.5) * luma_h / (2 * height) - 0.5
             place_x = (2 * (at % width) + sample % 2 + 0.5) * luma_w / (2 * width) - 0.5
             place_y = tl.minimum(tl.maximum(place_y, 0.0), luma_h - 1.0)
@@ -135,6 +157,6 @@ def _fit_bundles(bundles: Any, headers: Any, out: Any, size: Any, height: Any, w
 def fit_bundles(bundles: Tensor, out: Tensor) -> None:
     """:func:`gsop.backends.bundles.fit_bundles_twin`, for all images in one launch."""
     count, height, width, _ = out.shape
-    grid = (count, triton.cdiv(height * width, 256))
+    grid = (count, triton.cdiv(height * width, PIXELS))
     headers, size = bundles.view(torch.int32), bundles.shape[1]
-    _fit_bundles[grid](bundles, headers, out, size, height, width, block=256)
+    _fit_bundles[grid](bundles, headers, out, size, height, width, block=PIXELS)
