@@ -15,7 +15,10 @@ class TestOrientation:
     def test_is_followed(self, name: str, orientation: int) -> None:
         """In AVIF by the container, as in HEIC, of which tests/images/test_heif.py has the same."""
         scene = picture(61, 83)
-        lossy = {"JPEG": {"quality": 98}, "AVIF": {"quality": 98, "subsampling": "4:4:4"}}
+        lossy: dict[str, dict[str, object]] = {
+            "JPEG": {"quality": 98},
+            "AVIF": {"quality": 98, "subsampling": "4:4:4"},
+        }
         options = lossy.get(name, {"lossless": True})
         data = encode(stored(scene, orientation), name, exif=exif(orientation), **options)
         seen = decode(data, input_spec(40, 50, 61), max_pixels=MAX_PIXELS).astype(int)

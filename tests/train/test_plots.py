@@ -52,8 +52,9 @@ def test_averaged_weights_have_a_line_of_their_own() -> None:
         assert len(drawn) == 3
         assert drawn["held out, averaged weights"][-1] == (2.0, kept)
         assert drawn["held out, without the average"][-1] == (2.0, plain)
-        told = [str(text.get_text()) for text in figure.axes[panel].get_legend().get_texts()]
-        assert told == list(drawn)
+        legend = figure.axes[panel].get_legend()
+        assert legend is not None
+        assert [str(text.get_text()) for text in legend.get_texts()] == list(drawn)
 
 
 def test_minutes_are_on_a_second_axis_above() -> None:
