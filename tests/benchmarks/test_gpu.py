@@ -67,20 +67,24 @@ def test_an_answer_that_another_image_has_is_found() -> None:
 def test_answers_of_a_served_device_are_held_against_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    exact = [answer([0.5, n / 300], n % 10) for n in range(300)]
-    rounded = [answer([0.5, n / 300 + 0.001], n % 10) for n in range(300)]
-    wrong = [answer([0.5, n / 300], 9 - n % 10) for n in range(300)]
+    exact = [answer([0.5, n / 30_000], n % 10) for n in range(300)]
+    rounded = [answer([0.5, n / 30_000 + 0.001], n % 10) for n in range(300)]
+    far = [answer([0.5, n / 30_000 + 0.03], n % 10) for n in range(300)]
+    wrong = [answer([0.5, n / 30_000], 9 - n % 10) for n in range(300)]
+    another = [*rounded[:10], rounded[0], *rounded[11:]]  # an earlier image's, of the same class
 
-    def failures(found: list[dict[str, Any]]) -> int:
+    def failures(found: list[dict[str, Any]]) -> list[str]:
         given = iter((exact, found))
         monkeypatch.setattr(right, "served", lambda images, **settings: next(given))
         report = Report()
         right.check_served(report, "cuda", 300)
-        return len(report.failed)
+        return [row.what for row in report.failed]
 
-    assert failures(rounded) == 0
-    assert failures([*rounded[1:], rounded[0]]) > 0
-    assert failures(wrong) > 0
+    assert failures(rounded) == []
+    for confused in ([*rounded[1:], rounded[0]], wrong):
+        assert "cuda: images with the CPU's best class" in failures(confused)
+    assert failures(far) == ["cuda: gates off the CPU's float32"]
+    assert failures(another) == ["cuda: answers that another image has, too"]
 
 
 class Late(NullBackend):
