@@ -9,13 +9,14 @@ import torch
 from lightning_fabric import Fabric
 
 from gsop.errors import SetupError
-from gsop.train import checkpoint
+from gsop.train import checkpoint, loop
 from gsop.train.data.loader import Part
-from gsop.train.recipe import Recipe
+from gsop.train.loop import train
+from gsop.train.recipe import Recipe, Schedule
 from gsop.train.state import State, begin
 from gsop.train.step import take_step
 from gsop.train.watch import check_everywhere
-from tests.train.conftest import in_two_processes
+from tests.train.conftest import changed, in_two_processes
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +78,19 @@ def test_each_process_says_what_is_wrong(recipe: Recipe, tmp_path: Path, work: A
     assert told[0] == told[1]
     assert told[0].startswith("the loss is nan at step 1: lower the learning rate")
     assert checkpoint.load(tmp_path) is None
+
+
+def test_a_run_asks_all_processes_before_one_saves(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the one that saves finds what is wrong, and ends, and the others wait for it."""
+    seen: list[str] = []
+    monkeypatch.setattr(loop, "check_everywhere", lambda *_: seen.append("asks"))
+    monkeypatch.setattr(State, "save", lambda *_: seen.append("saves"))
+    schedule = Schedule(steps=4, warmup=1, validate_every=0)
+    often = changed(recipe, schedule=schedule, checkpoint_every=2)
+    train(often, tmp_path / "run", device="cpu", progress=False)
+    assert seen == ["asks", "saves"] * 2
 
 
 def test_nothing_is_told_where_nothing_is_wrong(recipe: Recipe, tmp_path: Path) -> None:
