@@ -69,6 +69,8 @@ def test_auto_is_not_the_cpu_where_a_gpu_cannot_be_used(monkeypatch: pytest.Monk
         find_device("auto")
     with pytest.raises(ConfigError, match=r"'cuda:1', but 0 CUDA.* needs driver 580 or newer"):
         find_device("cuda", "cuda:1")
+    with pytest.raises(ConfigError, match=r"'MIG-8f0c', but 0.*`nvidia-smi -L` lists.*driver 580"):
+        find_device("cuda", "MIG-8f0c")
     assert find_device("cpu") == CPU
 
 

@@ -43,12 +43,17 @@ def see_only(name: str, environment: MutableMapping[str, str]) -> str:
     return name if name == "auto" else "cuda"
 
 
+def is_uuid(name: str) -> bool:
+    """Whether an entry of ``GSOP_DEVICE`` is the UUID of a GPU or of a MIG slice."""
+    return name.startswith(("GPU-", "MIG-"))
+
+
 def by_uuid(name: str, environment: MutableMapping[str, str]) -> str:
     """:func:`see_only` of a GPU or a MIG slice that is named by its UUID; others stay as they are.
 
     For processes that are one of several with a GPU each, whose numbers are counted among all.
     """
-    if not name.startswith(("GPU-", "MIG-")):
+    if not is_uuid(name):
         return name
     environment[VISIBLE] = name
     return "cuda"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gsop.backends.answering import Answering, load_expected
 from gsop.backends.base import Backend, OutOfMemory, Pixels, Place, Values
-from gsop.backends.gpus import why_none
+from gsop.backends.gpus import is_uuid, why_none
 from gsop.cuda_options import CudaOptions
 from gsop.errors import ConfigError, SetupError
 from gsop.model.resnet import GSoPResNet
@@ -68,6 +68,8 @@ def find_device(name: str, called: str = "") -> torch.device:
     index = device.index or 0
     if index >= torch.cuda.device_count():
         reason = _why_no_gpu() or "pass the GPU through (docker run --gpus all)"
+        if is_uuid(called):
+            reason = f"name one that `nvidia-smi -L` lists, if it is none; else {reason}"
         raise ConfigError(
             f"GSOP_DEVICE names {called!r}, but {torch.cuda.device_count()} CUDA devices are "
             f"visible: {reason}, or set GSOP_DEVICE=cpu"
