@@ -17,6 +17,9 @@ from ray import serve  # type: ignore[import-not-found]  # not among the package
 SLOTS = 256
 """``GSOP_SLOTS``: the requests that a replica takes at once."""
 
+IN_USE = 32
+"""Of them, how many of each replica ask for no other: what ``gsop size`` calls slots in use."""
+
 START_SECONDS = 300.0
 """How long a replica may take to be ready; Ray then starts another in its place."""
 
@@ -68,7 +71,7 @@ deployment = serve.deployment(
     autoscaling_config={
         "min_replicas": 1,
         "max_replicas": 4,
-        "target_ongoing_requests": SLOTS // 2,
+        "target_ongoing_requests": IN_USE,
         "upscale_delay_s": 30,
         "downscale_delay_s": 600,
     },
