@@ -154,41 +154,48 @@ def hundred(figures: Figures, images: Sequence[float], requests: int) -> list[di
     return found
 
 
-def autoscaled(figures: Figures, images: Sequence[float]) -> list[dict[str, float]]:
-    """Half an hour in which four times as much comes, at once and then back, for ten minutes."""
-    made, capacity = made_for(figures)
+def autoscaled(figures: Figures, images: Sequence[float]) -> list[dict[str, object]]:
+    """Half an hour in which four times as much comes for a third of it, at once or by and by."""
     low, high, seconds = 15.0, 60.0, 1800.0  # in instances at 70 %
-
-    def rate(now: float) -> float:
-        return 0.7 * capacity * (high if 300 <= now < 900 else low)
-
+    made, capacity = made_for(figures)
     sizing = Sizing(figures, p99=60.0, share=0.99)
     busy = 0.7 * capacity * sizing.engine(0.7 * capacity).mean
-    found = []
-    for target, start in itertools.product((busy, 2 * busy, SLOTS / 4), (30.0, 120.0)):
-        times = Times(figures, images)
-        instances = [Instance(made, times) for _ in range(int(low))]
+    few = 2 * made.most
+
+    def rate(now: float, rise: float) -> float:
+        share = min(1.0, max(0.0, (now - 300) / rise)) if now < 1200 else 0.0
+        return 0.7 * capacity * (low + (high - low) * share)
+
+    found: list[dict[str, object]] = []
+    tried = [*itertools.product((few, SLOTS), (busy, 2 * busy), (30.0,)), (few, busy, 120.0)]
+    tried.append((SLOTS, SLOTS / 4, 30.0))
+    for (slots, target, start), rise in itertools.product(tried, (1.0, 300.0)):
+        times, kind = Times(figures, images), Made(made.cores, made.most, slots)
+        instances = [Instance(kind, times) for _ in range(int(low))]
         scaler = Autoscaler(
             instances,
-            lambda ready, t=times: Instance(made, t, ready),
+            lambda ready, t=times, k=kind: Instance(k, t, ready),
             target=target,
             start=start,
             least=2,
             most=INSTANCES,
         )
-        seen = simulate(instances, arrivals(rate, seconds), balancers()["better of two"], scaler)
-        calm = [s for s, at in zip(seen.seconds, seen.arrived, strict=True) if 600 <= at < 900]
+        comes = arrivals(lambda now, r=rise: rate(now, r), seconds)
+        seen = simulate(instances, comes, balancers()["better of two"], scaler)
+        calm = [s for s, at in zip(seen.seconds, seen.arrived, strict=True) if 900 <= at < 1200]
         found.append(
             {
+                "slots": slots,
                 "target": target,
-                "start": start,
+                "start, s": start,
+                "rise, s": rise,
                 "refused": seen.refused_share,
                 "p50": seen.ms(50),
                 "p99": seen.ms(99),
-                "settled": percentile(calm, 99) * 1000,
-                "peak": scaler.peak,
+                "p99 after": percentile(calm, 99) * 1000,
+                "most": scaler.peak,
                 "hours": scaler.instance_seconds / 3600,
-                "fixed": high * seconds / 3600,
+                "of fixed": scaler.instance_seconds / (high * seconds),
             }
         )
     return found
