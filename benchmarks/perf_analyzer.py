@@ -26,6 +26,7 @@ from benchmarks import bodies, closed_loop, models
 from benchmarks.protocol import pixels_of
 from benchmarks.servers import PEERS, Server, ours
 from benchmarks.summary import figure, markdown
+from gsop.api.oip.tensors import pack_elements
 
 LOCAL = PEERS / "perf_analyzer" / "run"
 """What ``benchmarks/peers/perf_analyzer.sh`` makes."""
@@ -63,9 +64,9 @@ def find() -> list[str]:
 
 
 def inputs(folder: Path, image: bytes, pixels: bytes) -> dict[str, Path]:
-    """Files that perf_analyzer reads its tensors from."""
+    """Files that perf_analyzer reads its tensors from, as they go over the wire."""
     found = {}
-    for name, data in (("image", image), ("pixels", pixels)):
+    for name, data in (("image", pack_elements([image])), ("pixels", pixels)):
         found[name] = folder / f"{name}.json"
         tensor = {"b64": base64.b64encode(data).decode()}
         found[name].write_text(json.dumps({"data": [{name: tensor}]}))
