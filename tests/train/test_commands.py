@@ -2,16 +2,23 @@
 
 import csv
 import json
+import re
 import shutil
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from gsop.__main__ import main
-from gsop.commands.train import resolve
+from gsop.commands.train import initial_of, resolve
+from gsop.model.official import to_official
+from gsop.model.resnet import GSoPResNet
 from gsop.train.recipe import Recipe
 from gsop.train.run import Run
+from tests.imagery import encode, heic, picture
 from tests.support import Server
 from tests.train.conftest import make_folder
 
@@ -90,8 +97,12 @@ def test_three_commands_from_images_to_answers(
     report = json.loads(Path("report/report.json").read_text())
     dark = report["per_class"]["dark"]
     assert (dark["samples"], dark["correct"], dark["top1"]) == (12, 12, 1.0)
-    assert report["model"]["sha256"] == manifest["sha256"]
+    told = {"name": "toy", "version": "1", "sha256": manifest["sha256"]}
+    assert report["model"].items() >= told.items()
+    assert "of its training" in report["data"]["which"]
+    assert len(report["data"]["sha256"]) == 64
     assert report["made"]["device"] == "cpu"
+    assert datetime.fromisoformat(report["made"]["started"]).tzinfo is not None
     assert report["leaks"] == []
     assert len(Path("report/images.csv").read_text().splitlines()) == 25
     page = Path("report/report.html").read_text(encoding="utf-8")
@@ -126,14 +137,16 @@ def test_other_images_and_broken_ones_are_evaluated(
     train = ["train", "--recipe", str(recipe_file), "--data", str(images), "--device", "cpu"]
     assert main([*train, "--quiet", "--set", "schedule.steps=4", "--output", "run"]) == 0
     (images / "dark" / "extra.png").write_bytes(b"no image")  # no longer what was trained on
+    (images / "light" / "phone.HEIC").write_bytes(heic("turned-6"))
+    (images / "light" / "phone.avif").write_bytes(encode(picture(9, 9), "AVIF"))
     assert main(["publish", "run", *store]) == 0
     manifest = json.loads((tmp_path / "store" / "toy" / "1" / "manifest.json").read_text())
     assert "no longer at hand" in manifest["metrics"]["how"]
     capsys.readouterr()
     assert main(["evaluate", "toy", *store, "--quiet", "--data", str(images)]) == 0
     out = capsys.readouterr().out
-    assert "120 images of" in out
-    assert "cannot be read: dark/extra.png" in out
+    assert "122 images of" in out
+    assert re.findall("cannot be read: (.*)", out) == ["dark/extra.png"]
     (images / "dark").rename(images / "dusk")
     assert main(["evaluate", "toy", *store, "--quiet", "--data", str(images)]) == 1
     assert "named as none of the model's classes" in capsys.readouterr().err
@@ -169,6 +182,8 @@ def test_a_run_becomes_longer_and_nothing_else(
     assert Run(run).recipe.data.path == moved
 
     shutil.rmtree(moved)
+    assert main(["publish", str(run), "--device", "cpu", "--model-store", "/dev/null/store"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
     store = ["--model-store", str(tmp_path / "store")]
     assert main(["publish", str(run), "--device", "cpu", *store]) == 0
     told = capsys.readouterr().out
@@ -209,6 +224,18 @@ def test_a_preset_adapts_to_few_images_and_few_epochs(
     shown, told = capsys.readouterr()
     assert json.loads(shown)["batch_size"] == 64
     assert told == ""
+
+
+def test_a_training_begins_on_a_backbone_whatever_it_is_wrapped_in(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    plain = to_official(GSoPResNet(replace(recipe.config, attention="none")))
+    file = tmp_path / "backbone.pth"
+    wrapped = {f"module.backbone.{key}": tensor for key, tensor in plain.items()}
+    torch.save({"state_dict": {"state_dict": wrapped}, "epoch": 3}, file)
+    begun = initial_of(recipe.model_copy(update={"backbone": str(file)}))
+    assert begun is not None
+    assert torch.equal(begun.state_dict()["stem.conv.weight"], plain["conv1.weight"])
 
 
 def test_an_unfinished_run_is_not_published(
