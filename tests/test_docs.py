@@ -107,3 +107,11 @@ def test_every_report_that_is_listed_as_tried_is_a_test_and_the_other_way_round(
     assert len(listed) >= 30
     assert cases <= listed
     assert sorted(called.values()) == sorted(functions)
+
+
+def test_every_test_that_is_named_is_there() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(?:tests/)?([\w/]+\.py)::(test_\w+)`", text)
+    assert len(named) > 57
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), test

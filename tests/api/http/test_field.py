@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ from PIL import Image
 from gsop.api.http.routes import ROUTES, route_of
 from gsop.keys import make_key
 from tests.stores import publish_tiny
-from tests.support import TINY, Server, eventually, free_port, random_pngs
+from tests.support import ROOT, TINY, Server, eventually, free_port, random_pngs
 
 pytestmark = pytest.mark.slow
 
@@ -42,13 +43,18 @@ def server(tiny_store: Path) -> Iterator[Server]:
         yield server.wait_ready()
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/docs", "/models", "/models/tiny"])
-def test_head_is_get_without_the_body(server: Server, path: str) -> None:
-    wanted = server.http.get(path)
-    answer = server.http.head(path)
-    assert answer.status_code == 200
-    assert answer.content == b""
-    assert answer.headers["content-length"] == wanted.headers["content-length"]
+def test_head_is_get_without_the_body(server: Server) -> None:
+    """On every route, the pages among them."""
+    known = {"name": "tiny", "version": "1", "id": server.predict(GOOD)["id"]}
+    described = server.http.get("/openapi.json").json()["paths"]
+    paths = [path.format(**known) for path, calls in described.items() if "get" in calls]
+    assert {"/healthz", "/models/tiny", f"/attention/{known['id']}"} < set(paths)
+    for path in (*paths, "/", "/docs", "/openapi.json", "/web/page.js"):
+        wanted, answer = server.http.get(path), server.http.head(path)
+        assert (answer.status_code, answer.content) == (wanted.status_code, b""), path
+        assert answer.headers["content-type"] == wanted.headers["content-type"], path
+        if path in ("/healthz", "/", "/docs", "/models/tiny"):  # others tell of the time
+            assert answer.headers["content-length"] == wanted.headers["content-length"]
     assert server.http.head("/predict").status_code == 405  # as GET is
 
 
@@ -90,10 +96,19 @@ http {{
 """
 
 
+def shipped(server: Server, port: int) -> str:
+    """deploy/nginx.conf, which listens elsewhere and has one instance."""
+    text = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
+    text = text.replace("127.0.0.1:8001", server.url.removeprefix("http://"))
+    text = re.sub(r" *server 127.0.0.1:8002.*\n", "", text)
+    return text.replace("listen 127.0.0.1:8000", f"listen 127.0.0.1:{port}")
+
+
 @contextmanager
-def proxy(server: Server, folder: Path) -> Iterator[str]:
+def proxy(server: Server, folder: Path, *, plain: bool = False) -> Iterator[str]:
     port = free_port()
-    (folder / "nginx.conf").write_text(PROXY.format(port=port, url=server.url))
+    text = shipped(server, port) if plain else PROXY.format(port=port, url=server.url)
+    (folder / "nginx.conf").write_text(text)
     command = ["nginx", "-p", str(folder), "-c", "nginx.conf", "-g", "master_process off;"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
@@ -120,16 +135,69 @@ def test_behind_nginx_below_a_prefix_stripped_and_not(server: Server, tmp_path: 
             assert followed.status_code == 200
 
 
+REFUSED: list[tuple[int, str, str, dict[str, str]]] = [  # status, call, headers
+    (415, "POST", "/predict", {"Content-Encoding": "gzip"}),
+    (404, "POST", "/nowhere", {}),
+    (422, "POST", "/predict?top_k=0", {}),
+    (405, "PUT", "/predict", {}),
+    (401, "POST", "/predict", {"Authorization": "Bearer nobody"}),
+    (413, "POST", "/predict", {}),
+]
+
+
+def test_the_shipped_proxy_keeps_the_port(server: Server, tmp_path: Path) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with proxy(server, tmp_path, plain=True) as url, httpx.Client(headers=headers) as client:
+        assert client.post(f"{url}/predict/", content=GOOD).status_code == 200
+        followed = client.get(f"{url}/models/", follow_redirects=True)
+        assert (followed.status_code, str(followed.url)) == (200, f"{url}/models")
+
+
 def test_a_connection_is_kept_after_a_refusal_as_after_an_answer(server: Server) -> None:
     address = urlsplit(server.url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
-    headers = {"Authorization": f"Bearer {KEY}", "Content-Encoding": "gzip"}
-    connection.request("POST", "/predict", GOOD, headers)
-    assert connection.getresponse().read()
+    kept = []
+    for status, method, path, headers in REFUSED:
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+        body = bytes(11_000_000) if status == 413 else GOOD
+        connection.request(method, path, body, {"Authorization": f"Bearer {KEY}", **headers})
+        answer = connection.getresponse()
+        assert (answer.status, bool(answer.read())) == (status, True)
+        if answer.getheader("Connection") != "close":
+            kept.append((connection, connection.sock))
+    assert len(kept) == len(REFUSED)
     threading.Event().wait(3.5)  # three times what a head may take
-    connection.request("GET", "/healthz")
-    assert connection.getresponse().status == 200
-    connection.close()
+    for connection, stream in kept:
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        assert connection.sock is stream
+        connection.close()
+
+
+ODD_HEADS = {
+    "what proxies add": (b"1.1", b"".join(b"X-%d: %b\r\n" % (n, b"x" * 990) for n in range(60))),
+    "HTTP/1.0": (b"1.0", b""),
+    "HTTP/1.0, kept": (b"1.0", b"Connection: keep-alive\r\n"),
+    "Expect": (b"1.1", b"Expect: 100-continue\r\n"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_HEADS)
+def test_odd_heads_are_answered(server: Server, odd: str) -> None:
+    version, lines = ODD_HEADS[odd]
+    address = urlsplit(server.url)
+    head = b"POST /predict HTTP/%b\r\nHost: localhost\r\nContent-Length: %d\r\n%b" % (
+        *(version, len(GOOD)),
+        b"Authorization: Bearer %b\r\n%b\r\n" % (KEY.encode(), lines),
+    )
+    with socket.create_connection((str(address.hostname), address.port), 30) as connection:
+        connection.sendall(head)
+        if odd == "Expect":
+            assert connection.recv(2**16).startswith(b"HTTP/1.1 100 Continue")
+        connection.sendall(GOOD)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 200
+        assert json.loads(answer.read())["predictions"]
 
 
 def test_a_client_that_does_not_read_while_it_sends_gets_its_refusal(server: Server) -> None:
