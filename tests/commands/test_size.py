@@ -69,6 +69,9 @@ def test_more_is_needed_for_more_and_for_less_time() -> None:
     assert needs[2].image_cores == 1
     assert needs[2].cores == 18 * 2
     assert all(need.p99 <= 0.1 for need in needs)
+    one = Sizing(FIGURES, p99=0.1, share=0.7).most()
+    assert one.rate == pytest.approx(0.7 * 16 / 0.018)
+    assert one.in_use == pytest.approx(one.rate * 0.015, rel=0.5)  # Little's law
     sooner = Sizing(FIGURES, p99=0.012, share=0.7).need(10_000)
     assert sooner.p99 <= 0.012
     assert sooner.cores > needs[2].cores

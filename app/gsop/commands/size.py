@@ -71,7 +71,7 @@ def size(
     if as_json:
         print(json.dumps([asdict(need) | _costs(need, found, prices) for need in needs], indent=1))
     else:
-        _show(found, needs, prices)
+        _show(found, sizing.most(), needs, prices)
     return 0
 
 
@@ -91,7 +91,7 @@ def _costs(need: Need, figures: Figures, prices: dict[str, float]) -> dict[str, 
     return {"hour": hour, "million": hour / (need.rate * 3600) * 1e6}
 
 
-def _show(figures: Figures, needs: Sequence[Need], prices: dict[str, float]) -> None:
+def _show(figures: Figures, most: Need, needs: Sequence[Need], prices: dict[str, float]) -> None:
     print(
         f"{figures.model} on {figures.device}: {figures.image_seconds * 1000:.2f} ms of a core for "
         f"an image of {figures.image_bytes / 1000:.0f} kB; a batch of "
@@ -99,7 +99,9 @@ def _show(figures: Figures, needs: Sequence[Need], prices: dict[str, float]) -> 
             f"{size} {figures.times.expect(size) * 1000:.1f} ms"
             for size in sorted({1, max(figures.batches)})
         )
-        + f"\n{figures.machine}; one instance may always be away"
+        + f" ({figures.machine})\n"
+        f"an instance does {most.rate:.3g} requests a second with {most.in_use:.1f} slots in use, "
+        "the threshold for an autoscaler; one more is always there, so that one may be away"
     )
     header = (
         *("requests/s", "instances", "cores of each", "for images", "cores", "batch", "device"),

@@ -168,6 +168,12 @@ class Sizing:
             engines = max(engines + 1, int(engines * 1.01))
         raise ConfigError(f"{rate:g} requests a second need more than {MOST_ENGINES} devices")
 
+    def most(self) -> Need:
+        """The most that one instance does in time, with ``instances`` 2 as one may be away."""
+        capacity = self._share * self._most / self._seconds(self._most)
+        tried = (self._try(capacity * percent / 100, 1) for percent in range(100, 0, -1))
+        return next((need for need in tried if need is not None), self.need(1e-9))
+
     def _try(self, rate: float, engines: int) -> Need | None:
         """With so many engines; ``None`` if that is too slow."""
         each, image = rate / engines, self._figures.image_seconds
