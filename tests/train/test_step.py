@@ -2,10 +2,12 @@
 
 import math
 from itertools import accumulate
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gsop.model.resnet import GSoPOutput
 from gsop.train import evaluate
@@ -131,6 +133,28 @@ def test_the_average_forgets_the_random_weights_and_then_moves_slowly(
     assert average.running_mean.tolist() == pytest.approx([0.1 * (1 - stays)] * 2)
     assert average.num_batches_tracked == 1  # counted, not averaged
     assert model.weight.tolist() == [3, 3]
+
+
+class Called(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Notes the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        self.names.append(function._schema.name.removeprefix("aten::"))
+        return function(*arguments, **(options or {}))
+
+
+def test_all_weights_are_averaged_in_one_call() -> None:
+    """A kernel for each of hundreds is over before the next one is launched."""
+    average, model = (nn.Sequential(*(nn.Linear(2, 2) for _ in range(9))) for _ in range(2))
+    with Called() as seen:
+        update_average(average, model, decay=0.9, step=5)
+    assert [name for name in seen.names if "lerp" in name] == ["_foreach_lerp_"]
 
 
 def test_no_step_sends_the_device_what_it_has(recipe: Recipe) -> None:
