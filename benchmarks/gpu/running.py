@@ -34,7 +34,7 @@ DIGITS_STORE = ("digits", DIGITS.parent)
 GROWS = 64
 """MiB that the device's memory may grow by under a load that stays the same."""
 
-SETTLES_SECONDS = 4.0
+SETTLES_SECONDS = 2.0
 """Of a load, until it is as it stays."""
 
 
@@ -116,13 +116,13 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def check(self, report: Report, what: str) -> None:
-        """What was seen, but for the first seconds and the last one: of a start, and of an end."""
-        settled = int(SETTLES_SECONDS / self._every)
-        memory = self.memory[settled:-1]
+    def check(self, report: Report, what: str, seconds: float) -> None:
+        """What was seen in the last ``seconds``, of a load; before them a service starts."""
+        looks = max(2, int((seconds - SETTLES_SECONDS) / self._every))
+        memory = self.memory[-looks - 1 : -1]
         if len(memory) > 1:
             report.at_most(f"device memory grows by, MiB, {what}", memory[-1] - memory[0], GROWS)
-        busy = self.processors[settled:-1]
+        busy = self.processors[-looks - 1 : -1]
         if busy:
             mean = sum(busy) / len(busy)
             report.at_most(f"processors that an engine takes, {what}", mean, 1, "{:.2f}")

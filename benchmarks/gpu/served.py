@@ -54,7 +54,7 @@ def throughput(
         report.tell(f"CPU of an image, {count} connections", f"{seen.cpu_ms:.2f} ms")
         report.at_most(f"errors, {count} connections", seen.errors, 0, "{:.0f}")
         if settings.get("device") != "cpu":  # there engines compute
-            watch.check(report, f"{count} connections")
+            watch.check(report, f"{count} connections", seconds)
         after = memory_mib()
         if before is not None and after is not None:
             report.at_most("device memory that a service leaves, MiB", after - before, MEMORY_OFF)

@@ -223,15 +223,16 @@ def test_a_second_device_is_asked_alone_and_beside_the_first(
 
 
 def test_what_grows_or_spins_under_load_is_found() -> None:
+    starts, rests = [100.0 * n for n in range(9)], [2.0] * 9
     for memory, busy, wrong in (
-        ([1000.0] * 12, [0.6] * 12, []),
+        ([*starts, *[1000.0] * 12], [*rests, *[0.6] * 12], []),
         ([1000.0 + 100 * n for n in range(12)], [0.6] * 12, ["device memory grows by, MiB, 64"]),
         ([1000.0] * 12, [1.3] * 12, ["processors that an engine takes, 64"]),
         ([], [], []),
     ):
         watch, report = running.Watch(), Report()
         watch.memory, watch.processors = memory, busy
-        watch.check(report, "64")
+        watch.check(report, "64", 10)
         assert failed(report) == wrong
 
 
