@@ -211,6 +211,21 @@ def test_the_compiler_is_given_the_whole_network(
     np.testing.assert_allclose(found, plain["basic"], atol=2e-5)
 
 
+@pytest.mark.parametrize(("options", "times"), [("convolutions=compiled", 1), ("", 0)])
+def test_compilers_end_with_the_warm_up(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, options: str, times: int
+) -> None:
+    """A process a core, each with torch in its memory, would wait for ever beside each engine."""
+    ended: list[str] = []
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    ending = "torch._inductor.async_compile.shutdown_compile_workers"
+    monkeypatch.setattr(ending, lambda: ended.append("ended"))
+    place = Place("cuda", "float32", 1, cuda=CudaOptions.parse(options))
+    with emulated(Machine(devices=1)):
+        WithTwins.open(folders["basic"], read_manifest(folders["basic"]), place).warm_up()
+    assert ended == ["ended"] * times
+
+
 def network_of(folder: Path) -> tuple[GSoPResNet, torch.dtype]:
     return load(folder)[1], torch.float32
 

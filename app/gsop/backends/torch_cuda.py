@@ -140,6 +140,8 @@ class TorchCuda(TorchBackend):
         self._graphs = None
         super().warm_up()
         self._graphs = within_memory(self._record)
+        if self._options.convolutions == "compiled":
+            _end_compilers()
         if self._bundles is not None:
             # The kernel is compiled by programs, which an engine that serves may not start; and
             # anew for memory that is aligned otherwise, so for each batch in flight.
@@ -158,6 +160,13 @@ class TorchCuda(TorchBackend):
         if self._graphs is not None:
             self._graphs.forget_above(most)
         torch.cuda.empty_cache()
+
+
+def _end_compilers() -> None:
+    """Of the compiler of torch: it keeps a process a core for what might come, and nothing does."""
+    from torch._inductor.async_compile import shutdown_compile_workers  # it brings the compiler
+
+    shutdown_compile_workers()
 
 
 def fine_sizes(max_batch: int) -> list[int]:
