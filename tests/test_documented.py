@@ -101,6 +101,24 @@ def test_a_call_is_answered_as_it_is_said_to_be(
         assert json.loads(done.stdout)["predictions"][0]["label"] == "7"
 
 
+ANSWERS = [
+    pytest.param(told, id=page)
+    for page in DOCUMENTS
+    for _, told in asked(page)
+    if told.startswith('{"id"') and told.endswith("}}")
+]
+
+
+@pytest.mark.parametrize("told", ANSWERS)
+def test_a_documented_answer_has_what_answers_have(digits_server: Server, told: str) -> None:
+    """Also of a model that is not here."""
+    shown = json.loads(told)
+    real = digits_server.predict((ROOT / "examples/digits/7.png").read_bytes())
+    assert shown.keys() == real.keys()
+    assert shown["timing_ms"].keys() == real["timing_ms"].keys()
+    assert shown["predictions"][0].keys() == real["predictions"][0].keys()
+
+
 def likely(answer: str) -> list[float]:
     """The probabilities in an answer."""
     return [float(p) for p in re.findall(r'"probability":([\d.e-]+)', answer)]
