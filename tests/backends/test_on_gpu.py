@@ -28,6 +28,7 @@ pytestmark = pytest.mark.gpu
 
 IS_REAL = torch.cuda.is_available()
 KIND = TorchCuda if IS_REAL else WithTwins
+by_its_kernel = pytest.mark.skipif(not IS_REAL, reason="kernels are compared with their twins")
 MOST_IMAGES = 6
 EVERYTHING = (
     "convolutions=fused,residuals=fused,covariance=products,positions=sliced,sizes=fine,"
@@ -81,6 +82,7 @@ def test_gates_are_summed_up_as_in_the_host_memory() -> None:
 
 
 @needs_library
+@by_its_kernel
 def test_planes_are_answered_as_their_twin_has_it(tiny_store: Path) -> None:
     folder = tiny_store / "tiny" / "1"
     spec = read_manifest(folder).input
@@ -97,7 +99,7 @@ def test_planes_are_answered_as_their_twin_has_it(tiny_store: Path) -> None:
     np.testing.assert_allclose(found, right, atol=0.01)  # a byte on the border of two
 
 
-@pytest.mark.skipif(not IS_REAL, reason="there is no GPU to compile the kernel for")
+@by_its_kernel
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_the_kernel_of_a_gated_sum_is_its_twin(dtype: torch.dtype) -> None:
     options: dict[str, Any] = {"device": "cuda", "dtype": dtype}
