@@ -165,6 +165,9 @@ def test_hidden_leftovers_are_no_images_and_odd_names_are_written(
     tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "._1.png").write_bytes(b"Mac OS X")
+    for left in (".ipynb_checkpoints", "__MACOSX"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "1.png").write_bytes(random_pngs(1)[0])
     (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(random_pngs(1)[0])
     assert run(tiny_store, tmp_path) == 0
     (line,) = capsys.readouterr().out.splitlines()

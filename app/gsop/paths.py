@@ -1,9 +1,17 @@
-"""Paths: names that need not be UTF-8, and places that must be writable before work begins."""
+"""Paths: names that need not be UTF-8 or are nobody's own, places that must be writable."""
 
 import os
 from pathlib import Path
 
 from gsop.errors import ConfigError
+
+SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"})
+"""What archives, network drives and file systems leave behind, at any depth."""
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a file or folder is hidden, or the system's: nobody means it to be read."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def is_utf8(path: str | Path) -> bool:

@@ -17,7 +17,7 @@ from gsop.commands.local import Answered, answer_all, open_backend
 from gsop.commands.shards import Shards
 from gsop.errors import ConfigError
 from gsop.images import SUFFIXES
-from gsop.paths import check_file, check_folder, printable
+from gsop.paths import check_file, check_folder, is_left_behind, printable
 from gsop.settings import Settings
 from gsop.store.catalog import resolve
 from gsop.store.manifest import Manifest
@@ -125,7 +125,7 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            some = sorted(filter(_is_image_file, path.rglob("*")))
+            some = sorted(file for file in path.rglob("*") if _is_meant(file.relative_to(path)))
         elif path.exists():
             some = [path]
         else:
@@ -141,9 +141,9 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def _is_image_file(path: Path) -> bool:
-    """Whether it is named as one, and no hidden leftover such as macOS's ``._x.jpg``."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def _is_meant(path: Path) -> bool:
+    """Whether it is named as an image, and nothing of it is hidden or a system's leftover."""
+    return path.suffix.lower() in SUFFIXES and not any(map(is_left_behind, path.parts))
 
 
 def _open(output: Path | None) -> AbstractContextManager[TextIO]:

@@ -8,10 +8,7 @@ from typing import NamedTuple
 
 from gsop.errors import ConfigError
 from gsop.images import SUFFIXES
-from gsop.paths import is_utf8, printable
-
-SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"})
-"""What archives, network drives and file systems leave behind, at any depth."""
+from gsop.paths import is_left_behind, is_utf8, printable
 
 TRAINING = ("train", "training")
 HELD_OUT = ("val", "valid", "validation", "dev", "test", "testing")
@@ -121,7 +118,7 @@ def folders_of(root: Path) -> Iterator[Path]:
             f"{root} cannot be read ({error.strerror}): --data takes a folder that holds a folder "
             "of images for each class"
         ) from error
-    return (entry for entry in entries if not _is_passed_over(entry.name))
+    return (entry for entry in entries if not is_left_behind(entry.name))
 
 
 def _images(folder: Path, passed_over: Counter[str]) -> Iterator[Path]:
@@ -135,7 +132,7 @@ def _images(folder: Path, passed_over: Counter[str]) -> Iterator[Path]:
             continue
         seen.add(place)
         for name in list(folders):
-            if _is_passed_over(name):
+            if is_left_behind(name):
                 passed_over["hidden or system folders"] += 1
                 folders.remove(name)
         for name in files:
@@ -155,7 +152,3 @@ def _reason_against(file: Path) -> str | None:
     if file.suffix.lower() not in SUFFIXES:
         return f"{file.suffix.lower() or 'unnamed'} files"
     return None if file.is_file() else "links that lead nowhere"
-
-
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name in SYSTEM_FOLDERS
