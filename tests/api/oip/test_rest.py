@@ -208,6 +208,7 @@ def test_what_is_nowhere_has_the_member_too(digits_server: Server) -> None:
     for answer in (digits_server.http.get("/v2/others"), digits_server.http.post("/v2")):
         assert answer.status_code in (404, 405)
         assert answer.json()["error"]
+        assert answer.headers["content-type"] == "application/json"
     assert "error" not in digits_server.http.get("/others").json()
 
 

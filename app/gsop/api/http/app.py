@@ -38,7 +38,7 @@ from gsop.api.http.routes import PREDICT, ROUTES
 from gsop.api.http.service import Service
 from gsop.api.http.telemetry import Telemetry
 from gsop.api.oip import documentation, rest
-from gsop.api.oip.errors import ErrorMember
+from gsop.api.oip.errors import ErrorMember, document_errors
 from gsop.api.oip.grpc_beside import GrpcBeside
 from gsop.api.tracing import check as check_tracing
 from gsop.api.tracing import open_tracer
@@ -197,6 +197,7 @@ def _document(app: FastAPI, root_path: str) -> None:
             )
             document_access(app.openapi_schema)
             document_browsers(app.openapi_schema)
+            document_errors(app.openapi_schema)
             if undeclared := app.openapi_schema["paths"].keys() - set(ROUTES):
                 raise RuntimeError(f"calls that routes.py does not declare: {undeclared}")
         return app.openapi_schema

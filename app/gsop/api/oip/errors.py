@@ -1,4 +1,8 @@
-"""Errors as the Open Inference Protocol's clients read them: ``error`` in each problem."""
+"""Errors as the Open Inference Protocol's clients read them: ``error`` in each problem.
+
+And as ``application/json``: of what is called ``application/problem+json`` KServe's client passes
+the text over.
+"""
 
 from typing import Any
 
@@ -7,6 +11,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gsop.api.http.problems import MEDIA_TYPE
 from gsop.api.http.routes import V2
+
+JSON = "application/json"
+
+
+def is_of_protocol(path: str) -> bool:
+    """Whether a call is one of the protocol's."""
+    return (path + "/").startswith(V2 + "/")
+
+
+def document_errors(text: dict[str, Any]) -> None:
+    """Have the OpenAPI text say how these errors are called."""
+    for path, operations in text["paths"].items():
+        if is_of_protocol(path):
+            for operation in operations.values():
+                for response in operation["responses"].values():
+                    content = response.get("content", {})
+                    if MEDIA_TYPE in content:
+                        response["content"] = {JSON: content[MEDIA_TYPE]}
 
 
 class ErrorMember:
@@ -21,7 +43,7 @@ class ErrorMember:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and (scope["path"] + "/").startswith(V2 + "/"):
+        if scope["type"] == "http" and is_of_protocol(scope["path"]):
             send = _Extended(send)
         await self._app(scope, receive, send)
 
@@ -40,8 +62,8 @@ class _Extended:
         if self._start is not None:
             start, self._start = self._start, None
             body = _extended(message["body"])
-            headers = [(n, v) for n, v in start["headers"] if n != b"content-length"]
-            headers.append((b"content-length", b"%d" % len(body)))
+            changed = {b"content-type": JSON.encode(), b"content-length": b"%d" % len(body)}
+            headers = [(name, changed.get(name, value)) for name, value in start["headers"]]
             await self._send({**start, "headers": headers})
             message = {**message, "body": body}
         await self._send(message)
