@@ -8,6 +8,7 @@ it of bytes (as torchvision's ``ToTensor`` does) gets just these bytes back.
 import array
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,10 @@ from gsop.images import InputSpec
 PIXELS = "pixels"
 """The input's name."""
 
-DATATYPES = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype("<f4")}
+DATATYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype("<f4")}
 
 Pixels = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
 
 
 def pixels_of(tensor: Tensor, spec: InputSpec, most: int) -> Sequence[Pixels]:
@@ -56,7 +58,7 @@ def pixels_of(tensor: Tensor, spec: InputSpec, most: int) -> Sequence[Pixels]:
     return list((values if dtype == np.uint8 else _bytes_of(values)).reshape(-1, *one))
 
 
-def _of_bytes(raw: memoryview, size: int, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+def _of_bytes(raw: memoryview, size: int, dtype: np.dtype[Any]) -> Array:
     if len(raw) != size * dtype.itemsize:
         raise RequestError(
             f"input {PIXELS!r} has {len(raw)} bytes; its shape and datatype tell of "
@@ -65,9 +67,7 @@ def _of_bytes(raw: memoryview, size: int, dtype: np.dtype[np.generic]) -> npt.ND
     return np.frombuffer(raw, dtype)
 
 
-def _of_values(
-    values: Sequence[object], size: int, dtype: np.dtype[np.generic]
-) -> npt.NDArray[np.generic]:
+def _of_values(values: list[Any], size: int, dtype: np.dtype[Any]) -> Array:
     if len(values) != size:
         told = "more" if len(values) > size else len(values)
         raise RequestError(f"input {PIXELS!r} holds {told} values; its shape tells of {size}")
@@ -80,13 +80,13 @@ def _of_values(
         raise RequestError(f"input {PIXELS!r} holds what is none of the {what}") from error
 
 
-def _bytes_of(values: npt.NDArray[np.generic]) -> Pixels:
+def _bytes_of(values: Array) -> Pixels:
     """Numbers of 0 to 1 as bytes."""
     least, most = float(values.min()), float(values.max())
     if not (least >= 0 and most <= 1):  # nor if one is NaN
-        told = "NaN" if math.isnan(least + most) else f"{least:g} to {most:g}"
+        told = "holds NaN" if math.isnan(least + most) else f"goes from {least:g} to {most:g}"
         raise RequestError(
-            f"input {PIXELS!r} goes from {told}; as FP32 it goes from 0 to 1, and is normalised "
+            f"input {PIXELS!r} {told}; as FP32 it goes from 0 to 1, and is normalised "
             "here: send it as it is before mean and deviation"
         )
     return np.rint(values * np.float32(255)).astype(np.uint8)
