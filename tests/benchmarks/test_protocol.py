@@ -37,7 +37,7 @@ def test_perf_analyzer_is_given_tensors_as_they_go_over_the_wire(tmp_path: Path)
 
 def test_perf_analyzers_table_is_read() -> None:
     text = (
-        "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency,p99 latency\n"
-        "8,610.2,30,12100,20000,22000,25300\n\n"
+        "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p99 latency\n"
+        "8,610.2,30,12100,20000,25300\n\n"
     )
     assert read(text) == Load(610.2, 12.1, 25.3)
