@@ -136,6 +136,7 @@ class _Look:
         self.max_pixels = max_pixels
         self._numbers: dict[str, int] = {}
         self._noted: dict[int, tuple[str, int, bytes]] = {}
+        self._others: dict[str, tuple[Sequence[Sample], int]] = {}
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -165,16 +166,19 @@ class _Look:
         return whole.hexdigest()
 
     def __call__(self, name: str) -> Pixels | None:
-        """The pixels, as the network sees them."""
-        return decoded(self._samples[self._numbers[name]], self._spec, self.max_pixels)
+        """The pixels, as the network sees them; of the others too, by the names they got."""
+        others = self._others.get(name)
+        samples, number = (self._samples, self._numbers[name]) if others is None else others
+        return decoded(samples[number], self._spec, self.max_pixels)
 
     def others(self, samples: Sequence[Sample], above: str) -> Others:
         """Other images as these are looked at, their names below ``above``."""
 
         def load(number: int) -> tuple[str, int, Pixels | None]:
             sample = samples[number]
-            pixels = decoded(sample, self._spec, self.max_pixels)
-            return f"{above}{sample.name}", sample.label, pixels
+            name = f"{above}{sample.name}"
+            self._others[name] = samples, number
+            return name, sample.label, decoded(sample, self._spec, self.max_pixels)
 
         def load_all() -> Iterator[tuple[str, int, Pixels | None]]:
             with ThreadPoolExecutor(cpu_count()) as threads:
