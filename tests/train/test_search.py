@@ -136,7 +136,7 @@ def test_a_trial_whose_process_is_gone_is_begun_again(
     with monkeypatch.context() as patch:
         patch.setattr(search, "train", killed)
         patch.setattr("optuna.Study.tell", killed)
-        patch.setattr(search.os, "getpid", lambda: gone.pid)
+        patch.setattr("os.getpid", lambda: gone.pid)
         with pytest.raises(Killed):
             searched(tiny, tmp_path / "search", 1)
     found = searched(tiny, tmp_path / "search", 1)

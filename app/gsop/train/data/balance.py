@@ -67,7 +67,7 @@ def _shares(counts: NDArray[np.floating] | NDArray[np.integer], draw: float) -> 
 def _places(counts: NDArray[np.integer], draw: float, rng: np.random.Generator) -> Classes:
     """Of a pass that each class gets, in whole images; what is left over goes by lot."""
     exact = _shares(counts, draw) * counts.sum()
-    places = np.floor(exact).astype(np.int64)
+    places: Classes = np.floor(exact).astype(np.int64)
     if left := int(counts.sum() - places.sum()):
         over = exact - places
         places[rng.choice(len(places), left, replace=False, p=over / over.sum())] += 1
