@@ -155,7 +155,7 @@ def hundred(figures: Figures, images: Sequence[float], requests: int) -> list[di
 
 
 def autoscaled(figures: Figures, images: Sequence[float]) -> list[dict[str, object]]:
-    """Half an hour in which four times as much comes for a third of it, at once or by and by."""
+    """Half an hour in which four times as much comes for half of it, at once or by and by."""
     low, high, seconds = 15.0, 60.0, 1800.0  # in instances at 70 %
     made, capacity = made_for(figures)
     sizing = Sizing(figures, p99=60.0, share=0.99)
