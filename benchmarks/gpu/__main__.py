@@ -147,7 +147,8 @@ class _Speed:
             )
 
     def _raw(self) -> None:
-        sizes, batches = (1, 4), 3
+        sizes: Sequence[int] = (1, 4)
+        batches = 3
         if not self.chosen.short:
             sizes, batches = tuple(sorted({1, 8, self._batch, 256})), 100
         folder, device = self.pair["gsop"], self.chosen.device

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from gsop.backends.base import Pixels
 from gsop.backends.torch_cuda import TorchCuda
+from gsop.backends.torch_device import Staged
 
 MARK = 77
 """Of each byte of the image at which it fails."""
@@ -20,7 +20,7 @@ FAILED = "BENCHMARK_FAILED"
 class FailsOnce(TorchCuda):
     """As it is mixed into a kind of :class:`TorchCuda`."""
 
-    def submit(self, images: Sequence[Pixels]) -> Any:
+    def submit(self, images: Sequence[Pixels]) -> Staged:
         """See :meth:`Backend.submit`."""
         failed = Path(os.environ[FAILED])
         if any((image == MARK).all() for image in images) and not failed.exists():

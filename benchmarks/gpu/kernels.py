@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch.autograd import DeviceType
 
 from benchmarks.gpu.rows import Report
 from benchmarks.gpu.speed import run_batches
@@ -47,7 +46,7 @@ def profiled(backend: Backend[object], batches: int) -> list[Kernel]:
     found = [
         Kernel(event.name, event.time_range.start / 1e6, event.time_range.elapsed_us() / 1e6)
         for event in seen.events() or ()
-        if event.device_type == DeviceType.CUDA
+        if event.device_type.name == "CUDA"
     ]
     return sorted(found, key=lambda kernel: kernel.start)
 

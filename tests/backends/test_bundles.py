@@ -160,7 +160,7 @@ class Noted(WithTwins):
 
     @staticmethod
     def _fit_bundles(bundles: Tensor, out: Tensor) -> None:
-        Noted.launched.add(out.storage_offset())
+        Noted.launched.add(int(out.storage_offset()))
         fit_bundles_twin(bundles, out)
 
 
