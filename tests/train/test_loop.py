@@ -95,8 +95,10 @@ def test_a_run_learns_and_leaves_all_behind(recipe: Recipe, tmp_path: Path) -> N
     log = rows(run.folder)
     assert [int(row["step"]) for row in log] == [5, 10, 15, 20, 25, 30, 35, 40]
     assert float(log[-1]["loss"]) < float(log[0]["loss"]) / 2
-    for column in ("held_out_top1", "held_out_loss", "plain_top1", "plain_loss"):
+    for column in ("held_out_top1", "held_out_loss"):
         assert [row["step"] for row in log if row[column]] == ["15", "30", "40"]
+    for column in ("plain_top1", "plain_loss"):  # seldomer: it must cost little
+        assert [row["step"] for row in log if row[column]] == ["30", "40"]
     gate = [float(row["layer4.1.channel.mean"]) for row in log]
     assert all(0 < mean < 1 for mean in gate)
     assert len(set(gate)) > 1

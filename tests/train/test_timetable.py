@@ -16,6 +16,19 @@ def test_held_out_images_are_looked_at_on_the_way() -> None:
     assert [step for step in STEPS if TIMETABLE.validates(step)] == [5, 10, 15]
 
 
+@pytest.mark.parametrize(
+    ("held_out", "steps"), [(7, [5, 10, 15, 20]), (8, [10, 20]), (22, [20]), (1000, [20])]
+)
+def test_looks_without_the_average_cost_little(held_out: int, steps: list[int]) -> None:
+    """Of 16 images a step, 80 are trained on between two looks: worth 240 that are looked at."""
+
+    def looks(step: int) -> bool:
+        return TIMETABLE.looks_beside(step, held_out=held_out, batch_size=16)
+
+    looked = [step for step in STEPS if TIMETABLE.validates(step) or TIMETABLE.is_last(step)]
+    assert [step for step in looked if looks(step)] == steps
+
+
 def test_the_last_step_has_a_row_and_a_checkpoint() -> None:
     assert [step for step in STEPS if TIMETABLE.logs(step)] == [8, 16, 20]
     assert [step for step in STEPS if TIMETABLE.is_last(step)] == [20]

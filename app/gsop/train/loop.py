@@ -351,8 +351,11 @@ def _look(setup: _Setup, state: State, log: Log) -> Score:
 
 
 def _look_without_average(setup: _Setup, state: State) -> Score | None:
-    """Score the weights as they are, where it is their average that would be kept."""
-    if state.average is None:
+    """Score the weights as they are, where it is their average that would be kept, now and then."""
+    held_out, batch_size = len(setup.held_out), setup.recipe.batch_size
+    if state.average is None or not setup.timetable.looks_beside(
+        state.step, held_out=held_out, batch_size=batch_size
+    ):
         return None
     return score_beside(setup.fabric, state.model, setup.recipe.input, setup.held_out)
 

@@ -1,11 +1,16 @@
 """Which steps of a run end in more than new weights."""
 
+import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from gsop.train.data.dataset import DataSet
 from gsop.train.data.loader import steps_per_epoch
 from gsop.train.recipe import Recipe
+
+SHARE_BESIDE: Final = 0.03
+"""Of a training's work that the looks by the weights without their average may take. An image that
+is trained on is worth three that are looked at: backwards it is twice the work."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,22 @@ class Timetable:
         return (
             self.validate_every > 0 and step % self.validate_every == 0 and not self.is_last(step)
         )
+
+    def looks_beside(self, step: int, *, held_out: int, batch_size: int) -> bool:
+        """Whether the held-out images are looked at by the weights without their average too.
+
+        At the end of the run, and on the way at each look or at each so-many-th, as few as keep
+        within :data:`SHARE_BESIDE`.
+
+        Args:
+            step: after which the held-out images are looked at.
+            held_out: how many these are.
+            batch_size: images of a step.
+        """
+        if self.is_last(step) or not self.validate_every:
+            return self.is_last(step)
+        every = math.ceil(held_out / (3 * SHARE_BESIDE * batch_size * self.validate_every))
+        return step // self.validate_every % max(1, every) == 0
 
     def logs(self, step: int) -> bool:
         """Whether the log gets a row."""
