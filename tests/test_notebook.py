@@ -1,6 +1,7 @@
 """A stored model's answers in a notebook are the service's."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ def test_covariances_are_those_that_gates_are_made_of(store: Path, files: list[P
     assert matrix.shape == (3, 8, 8)
     np.testing.assert_allclose(matrix, matrix.transpose(0, 2, 1), atol=1e-6)
     assert np.linalg.eigvalsh(matrix).min() > -1e-5
-    gate = model.layer1[1].gate.channel.excite(torch.from_numpy(matrix)).detach().numpy()
+    blocks: Any = model.layer1
+    gate = blocks[1].gate.channel.excite(torch.from_numpy(matrix)).detach().numpy()
     np.testing.assert_allclose(gate, model.gates(files)["layer1.1.channel"], atol=1e-5)
 
 
