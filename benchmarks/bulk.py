@@ -148,7 +148,7 @@ def measure(chosen: argparse.Namespace, folder: Path, deadline: float) -> int:
     result = told(out) | noted
     print(json.dumps(result, indent=2))
     if chosen.name:
-        setting = {key: str(value) for key, value in vars(chosen).items()}
+        setting = {"images": chosen.images, "model": chosen.model}
         print(f"saved {save(chosen.name, {'setting': setting, **result})}")
     return 0
 
