@@ -10,12 +10,13 @@ from tests.stores import publish_tiny
 from tests.support import random_pngs
 
 
+@pytest.mark.parametrize("parts", [("train", "val"), ("Training", "Test")])
 def test_an_image_of_the_training_is_found_in_the_evaluation_and_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], parts: tuple[str, str]
 ) -> None:
     publish_tiny(tmp_path / "store")
     images = random_pngs(5, size=40)
-    for part, of_part in (("train", images[:4]), ("val", images[3:])):
+    for part, of_part in zip(parts, (images[:4], images[3:]), strict=True):
         folder = tmp_path / "data" / part / "class 0"
         folder.mkdir(parents=True)
         for number, data in enumerate(of_part):

@@ -257,6 +257,8 @@ def _training_part(manifest: Manifest, folder: Path | None) -> Sequence[Sample] 
         return None
     if (folder / "train").is_dir():
         return labelled_files(folder / "train", manifest.class_id)
+    if (split := find_split(folder)) is not None:
+        return labelled_files(split.train, manifest.class_id)
     held_out = _held_out(manifest, trained_on(manifest), folder)
     if held_out is None:
         return None
