@@ -1,5 +1,7 @@
 """Whatever way a camera was held, the scene is seen upright."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ class TestOrientation:
     def test_is_followed(self, name: str, orientation: int) -> None:
         """In AVIF by the container, as in HEIC, of which tests/images/test_heif.py has the same."""
         scene = picture(61, 83)
-        lossy: dict[str, dict[str, object]] = {
+        lossy: dict[str, dict[str, Any]] = {
             "JPEG": {"quality": 98},
             "AVIF": {"quality": 98, "subsampling": "4:4:4"},
         }
