@@ -25,10 +25,12 @@ def document_errors(text: dict[str, Any]) -> None:
     for path, operations in text["paths"].items():
         if is_of_protocol(path):
             for operation in operations.values():
-                for response in operation["responses"].values():
+                for status, response in operation["responses"].items():
                     content = response.get("content", {})
                     if MEDIA_TYPE in content:
-                        response["content"] = {JSON: content[MEDIA_TYPE]}
+                        # What is no HTTP is refused before its path is known.
+                        others = content if status == "400" else {}
+                        response["content"] = {JSON: content[MEDIA_TYPE], **others}
 
 
 class ErrorMember:
