@@ -158,8 +158,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if "int8" in chosen.ways and importlib.util.find_spec("nncf") is None:
         parser.error(
-            "NNCF is not installed: pip install -c constraints.txt '.[benchmarks]', or choose other "
-            "--ways"
+            "NNCF is not installed: pip install -c constraints.txt '.[benchmarks]', or choose "
+            "other --ways"
         )
     torch.set_num_threads(cpu_count())
     with tempfile.TemporaryDirectory(prefix="gsop-bench-") as folder:

@@ -77,7 +77,11 @@ def test_the_numbers_come_back_from_an_npz(tmp_path: Path) -> None:
         ("a.txt", [], "a.txt: name a file that ends in .html (a report) or .npz (numbers)"),
         ("a.npz", ["--gates", "layer9.channel"], "'layer9.channel'; there are: layer1.1.channel"),
         ("a.npz", ["--other", "nothing.png"], "nothing.png cannot be read: No such file"),
-        ("none/a.npz", ["--gates", "layer4.1.channel"], "a.npz cannot be written: name a file in a folder"),
+        (
+            "none/a.npz",
+            ["--gates", "layer4.1.channel"],
+            "a.npz cannot be written: name a file in a folder",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(
