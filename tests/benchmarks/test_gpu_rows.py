@@ -158,9 +158,10 @@ gsop_engine_info{device="cuda:1",engine="1",precision="bfloat16"} 1.0
 
 
 class Started:
-    """As a server that is ready."""
+    """As a server that is ready; its second engine is, once it was asked for."""
 
     pid, mark, ready_seconds = 1, "", 5.0
+    asked = 0
 
     def __init__(self, kind: Kind, *_: Any) -> None:
         self.environment: Mapping[str, str] = kind.environment
@@ -173,7 +174,12 @@ class Started:
 
     def text(self, path: str) -> str:
         assert path == "/metrics"
-        return METRICS
+        self.asked += 1
+        return (
+            METRICS
+            if self.asked > 1
+            else METRICS[: METRICS.index('gsop_engine_info{device="cuda:1')]
+        )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +200,10 @@ def test_a_start_is_quick_names_its_devices_and_opens_each_once(
     monkeypatch.setattr(running, "members", lambda pid, mark: dict.fromkeys(range(9)))
     monkeypatch.setattr(running, "holders", lambda pids: range(len(open_)))
     monkeypatch.setattr(running, "role_of", lambda pid: open_[pid])
-    report = Report()
+    clock = iter(range(0, 1000, 15))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    report = Report(began=0)
     running.check_start(report, device)
     assert failed(report) == [f"{device}: {what}" for what in wrong]
 
