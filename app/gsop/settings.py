@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     )
     rate_shared: bool = Field(
         False,
-        description="Whether that counts for all instances of `GSOP_SHARED_URL` together, some "
-        "seconds after the fact; while it is away, for each alone.",
+        description="Whether `GSOP_RATE_PER_KEY` counts for all instances of `GSOP_SHARED_URL` "
+        "together, some seconds after the fact; while that is away, for each alone.",
     )
     allow_anonymous: bool = Field(
         False, description="Whether to listen on a public address without API keys."
