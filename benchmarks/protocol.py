@@ -58,8 +58,8 @@ def ways(model: str, image: bytes, pixels: npt.NDArray[np.uint8]) -> dict[str, W
     }
 
 
-def _infer(model: str, tensor: dict[str, object], raw: bytes) -> Way:
-    told = tensor | {"parameters": {"binary_data_size": len(raw)}}
+def _infer(model: str, tensor: Mapping[str, object], raw: bytes) -> Way:
+    told = {**tensor, "parameters": {"binary_data_size": len(raw)}}
     wanted = {"name": "probabilities", "parameters": {"classification": 5}}
     head = json.dumps({"inputs": [told], "outputs": [wanted]}, separators=(",", ":")).encode()
     length = {"Inference-Header-Content-Length": str(len(head))}
