@@ -142,6 +142,22 @@ def test_an_unknown_field_of_the_configuration_is_refused(folder: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("width", "told"), [(10**6, "has shape"), (10**15, "no memory could hold")]
+)
+def test_a_network_is_no_larger_than_its_weights(folder: Path, width: int, told: str) -> None:
+    config = json.loads((folder / MANIFEST_FILE).read_text())["config"]
+    change_manifest(folder, config=config | {"base_width": width})
+    with pytest.raises(StoreError, match=told):
+        load(folder)
+
+
+def test_what_is_no_number_is_refused(folder: Path) -> None:
+    change_manifest(folder, metrics={"top1": float("nan")})
+    with pytest.raises(StoreError, match="NaN is no number"):
+        load(folder)
+
+
 @pytest.mark.parametrize("name", ["../x", "..", ".x", "a/b", "/x", "", "a" * 65, "a\n"])
 def test_a_name_cannot_climb_out_of_the_root(root: Path, publish_tiny: Publish, name: str) -> None:
     for field in ("name", "version"):

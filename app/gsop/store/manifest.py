@@ -113,6 +113,11 @@ def validation_reasons(error: ValidationError) -> str:
     )
 
 
+def _refuse(constant: str) -> None:
+    """NaN and the like, which Python's JSON knows and JSON does not; NaN is not what itself is."""
+    raise ValueError(f"{constant} is no number there")
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the version in ``folder``.
 
@@ -130,7 +135,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:  # too deep, or a number of too many digits
         raise StoreError(f"{path} is not JSON ({error}); publish the version again") from error
     if isinstance(raw, dict) and raw.get("format") != FORMAT:

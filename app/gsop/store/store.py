@@ -52,10 +52,26 @@ def load(folder: Path) -> tuple[Manifest, GSoPResNet]:
     path = folder / WEIGHTS_FILE
     # Hash and tensors come from the same bytes, so nothing can change in between.
     weights = _parse(path, _read_hashed(path, manifest.sha256))
+    _check_fit(path, weights, _shapes_of(manifest, path))
     model = GSoPResNet(manifest.config)
-    _check_fit(path, weights, model.state_dict())
     model.load_state_dict(weights)
     return manifest, model.eval()
+
+
+def _shapes_of(manifest: Manifest, path: Path) -> dict[str, Tensor]:
+    """The network's tensors without their numbers.
+
+    A few bytes of a manifest may tell of more than there is memory for; they are believed only
+    once weights of that size are there.
+    """
+    try:
+        with torch.device("meta"):
+            return GSoPResNet(manifest.config).state_dict()
+    except RuntimeError as error:
+        raise StoreError(
+            f"{path.with_name(MANIFEST_FILE)} tells of a network that no memory could hold: "
+            "correct 'config', or publish the version again"
+        ) from error
 
 
 def verify(folder: Path) -> Manifest:
