@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from gsop.api.oip.body import parse, write
 from gsop.api.oip.outputs import Answer, Output
-from gsop.api.oip.request import InferenceRequest
-from gsop.api.oip.tensors import MOST_VALUES, pack_elements
+from gsop.api.oip.request import LONGEST_ID, InferenceRequest
+from gsop.api.oip.tensors import MOST_TENSORS, MOST_VALUES, pack_elements
 from gsop.errors import RequestError
 from gsop.images import InputSpec
 from tests.api.oip.hostile import hostile_body
@@ -160,6 +161,37 @@ def test_what_is_no_json_is_refused(text: str) -> None:
 def test_json_is_not_built_if_it_holds_too_much() -> None:
     with pytest.raises(RequestError, match="too many values"):
         parse(b'{"inputs": [' + b"[]," * MOST_VALUES, None)
+
+
+MANY_WRONG: dict[str, dict[str, Any]] = {
+    "parameters": {"inputs": [], "parameters": {str(at): [] for at in range(60_000)}},
+    "parameters of tensors": {
+        "inputs": [
+            {
+                "name": "image",
+                "datatype": "BYTES",
+                "shape": [1],
+                "parameters": {str(at): [] for at in range(250)},
+            }
+        ]
+        * 256
+    },
+    "shape": {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [""] * 100_000}]},
+}
+
+
+@pytest.mark.parametrize("many", MANY_WRONG)
+def test_of_much_that_is_wrong_little_is_noted(many: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_json(**MANY_WRONG[many])
+    assert isinstance(caught.value.__cause__, ValidationError)
+    assert caught.value.__cause__.error_count() <= 4 * MOST_TENSORS
+
+
+def test_an_id_is_short() -> None:
+    assert as_json(["b25l"], [1], id="x" * LONGEST_ID).id
+    with pytest.raises(RequestError, match="id has at most"):
+        as_json(["b25l"], [1], id="x" * (LONGEST_ID + 1))
 
 
 @given(body=st.binary(max_size=200), length=st.none() | st.integers(-1, 300).map(str))

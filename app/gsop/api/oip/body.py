@@ -12,8 +12,7 @@ import orjson
 from pydantic import (
     BaseModel,
     Field,
-    StrictBool,
-    StrictFloat,
+    PlainValidator,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -27,18 +26,35 @@ from gsop.api.oip.request import (
     classes_of,
     milliseconds,
 )
-from gsop.api.oip.tensors import BYTES, DATATYPES, MOST_TENSORS, MOST_VALUES, Tensor, check_shape
+from gsop.api.oip.tensors import (
+    BYTES,
+    DATATYPES,
+    MOST_DIMENSIONS,
+    MOST_TENSORS,
+    MOST_VALUES,
+    Tensor,
+    check_shape,
+)
 from gsop.errors import RequestError
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 
-_Parameter = StrictBool | StrictInt | StrictFloat | StrictStr
-_Parameters = dict[str, _Parameter]
+
+def _plain(value: Any) -> Parameters:
+    """Parameters as they came; of many that are wrong the first is enough to tell."""
+    if not isinstance(value, dict):
+        raise ValueError("parameters are an object")  # pydantic passes that one on
+    if not all(isinstance(one, bool | int | float | str) for one in value.values()):
+        raise ValueError("each parameter is a number, a text, true or false")
+    return value
+
+
+_Parameters = Annotated[Parameters, PlainValidator(_plain)]
 
 
 class _Input(BaseModel):
     name: StrictStr
-    shape: list[StrictInt]
+    shape: Annotated[list[StrictInt], Field(max_length=MOST_DIMENSIONS)]
     datatype: StrictStr
     parameters: _Parameters = {}
     data: Any = None
@@ -66,7 +82,7 @@ def parse(body: bytes, length: str | None) -> InferenceRequest:
     Raises:
         RequestError: if it is not as the protocol has it.
     """
-    end = len(body) if length is None else _json_length(length, len(body))
+    end = json_bytes(length, len(body))
     text = body[:end]
     if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise RequestError("the JSON holds too many values; send tensors as binary data")
@@ -83,6 +99,23 @@ def parse(body: bytes, length: str | None) -> InferenceRequest:
         timeout_ms=milliseconds(request.parameters),
         binary=_is_set(request.parameters, "binary_data_output") or False,
     )
+
+
+def json_bytes(length: str | None, most: int) -> int:
+    """How many bytes of a body are its JSON.
+
+    Args:
+        length: the header that tells; ``None``: all.
+        most: bytes of the body.
+
+    Raises:
+        RequestError: if it tells no such number.
+    """
+    if length is None:
+        return most
+    if not (length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= most):
+        raise RequestError(f"{LENGTH_HEADER} must be the JSON's bytes, at most the body's {most}")
+    return int(length)
 
 
 def write(answer: Answer) -> tuple[bytes, int | None]:
@@ -115,12 +148,6 @@ def _entry(output: Output) -> tuple[dict[str, Any], bytes | None]:
         raw = output.raw()
         return entry | {"parameters": {"binary_data_size": len(raw)}}, raw
     return entry | {"data": output.values()}, None
-
-
-def _json_length(header: str, most: int) -> int:
-    if not (header.isascii() and header.isdigit() and len(header) < 20 and int(header) <= most):
-        raise RequestError(f"{LENGTH_HEADER} must be the JSON's bytes, at most the body's {most}")
-    return int(header)
 
 
 def _tensors(inputs: Sequence[_Input], rest: memoryview) -> list[Tensor]:

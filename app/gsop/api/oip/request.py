@@ -20,6 +20,9 @@ COSTLY_BYTES, COSTLY_VALUES = 2**20, 20_000
 
 MOST_MILLISECONDS = 3_600_000
 
+LONGEST_ID = 1024
+"""Of a request, in characters: it comes back with the answer, which may wait long to be read."""
+
 Parameter = bool | int | float | str
 Parameters = Mapping[str, Parameter]
 
@@ -56,6 +59,15 @@ class InferenceRequest:
     outputs: Sequence[WantedOutput] = ()
     timeout_ms: int | None = None
     binary: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an id that is none.
+
+        Raises:
+            RequestError: if it is too long.
+        """
+        if len(self.id) > LONGEST_ID:
+            raise RequestError(f"the request's id has at most {LONGEST_ID} characters")
 
     @property
     def is_costly(self) -> bool:

@@ -81,10 +81,10 @@ class Infer:
             refuse_compressed(request)
             content = await gather(request, visit.memory, BodyLimits.of(settings))
             length = request.headers.get(body.LENGTH_HEADER)
-            if len(content) < LARGE_BYTES or length is not None:
+            if body.json_bytes(length, len(content)) < LARGE_BYTES:
                 asked = body.parse(content, length)
             else:
-                asked = await run_in_threadpool(body.parse, content, None)
+                asked = await run_in_threadpool(body.parse, content, length)
             answer = await infer(
                 visit,
                 asked,
