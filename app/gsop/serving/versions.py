@@ -94,6 +94,7 @@ class Versions:
         """
         key = (name, version)
         manifest = self._stored(key, sha256)
+        self._wait_for_start()  # without the lock, which the start needs to be done
         with self.book.lock:
             if key in self.book.manifests:
                 return self._loaded(key, manifest)
@@ -126,6 +127,7 @@ class Versions:
             LoadFailed: if the engines that are to serve without it do not come.
         """
         key = (name, version)
+        self._wait_for_start()
         self._begin_change()
         try:
             with self.book.lock:
@@ -144,9 +146,11 @@ class Versions:
         finally:
             self._changing.release()
 
-    def _begin_change(self) -> None:
+    def _wait_for_start(self) -> None:
         if not self._has_begun.wait(PATIENCE_SECONDS):
             raise NotReady("the versions that the service starts with are still being loaded")
+
+    def _begin_change(self) -> None:
         if not self._changing.acquire(blocking=False):
             raise Conflict(
                 "another version is being loaded or unloaded; wait until that is done, and try "
