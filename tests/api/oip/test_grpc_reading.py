@@ -34,7 +34,8 @@ class Message:
 
 
 async def nothing() -> AsyncIterator[bytes]:
-    for message in ():
+    none: list[bytes] = []
+    for message in none:
         yield message
 
 
