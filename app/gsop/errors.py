@@ -44,6 +44,9 @@ Foreign exceptions are translated where the foreign library is called, with ``fr
 from collections.abc import Iterator
 from typing import ClassVar
 
+LONGEST_SHOWN = 4000
+"""Characters of a message that a client gets."""
+
 
 class GSoPError(Exception):
     """The root. Its message is shown to the client, so it holds no internals."""
@@ -51,6 +54,15 @@ class GSoPError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
+
+    @property
+    def shown(self) -> str:
+        """The message as a client gets it.
+
+        What it quotes may be as long as a request, and an answer may wait long to be read.
+        """
+        text = str(self)
+        return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + " …"
 
 
 class RequestError(GSoPError):

@@ -190,6 +190,27 @@ def test_other_calls_fail_as_problems_too(
     check_problem(server.http.request(method, path), status, code)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/predict", {"model": "x" * 10**6, "image": "AAAA"}, 404),
+        ("/predict", {"images": ["AAAA"], "version": "\1" * 10**6}, 404),
+        ("/v2/models/tiny/infer", {"inputs": [], "id": "x" * 10**6}, 400),
+        (
+            "/v2/models/tiny/infer",
+            {"inputs": [{"name": "\1" * 10**6, "datatype": "BYTES", "shape": [-1]}]},
+            400,
+        ),
+    ],
+)
+def test_no_error_quotes_a_body_at_length(
+    server: Server, path: str, body: dict[str, Any], status: int
+) -> None:
+    answer = server.http.post(path, json=body)
+    assert answer.status_code == status
+    assert len(answer.content) < 30_000
+
+
 def test_a_form_that_is_not_offered_is_406(server: Server) -> None:
     id_ = server.predict(GOOD)["id"]
     answer = server.http.get(f"/attention/{id_}", headers={"Accept": "text/html"})

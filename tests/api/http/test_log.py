@@ -77,3 +77,16 @@ def test_nothing_that_a_client_sent_is_logged(server: Server) -> None:
     log = "".join(server.log)
     for hidden in (SECRET, base64.b64encode(SECRET.encode()).decode(), "/home/"):
         assert hidden not in log
+
+
+def test_of_operators_calls_only_calls_and_names_are_told(server: Server) -> None:
+    server.http.post("/healthz", headers={"X-Request-Id": "no-call"})
+    server.http.put(f"/{SECRET}", headers={"X-Request-Id": "no-call"})
+    no_name = f"/models/tiny/versions/{SECRET}%20{'x' * 900}/load"
+    server.http.post(no_name, headers={"X-Request-Id": "a-call"})
+    said = eventually(lambda: [line for line in lines(server) if line["request_id"] == "a-call"])
+    (told,) = [line for line in said if line["message"] == "an operator's call"]
+    assert (told["status"], told["of"]) == (422, {"name": "tiny"})
+    of_others = [line["message"] for line in lines(server) if line["request_id"] == "no-call"]
+    assert of_others == ["a request was answered"] * 2
+    assert SECRET not in "".join(server.log)

@@ -1,6 +1,7 @@
 """The same over gRPC, by tritonclient, unchanged."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,6 +197,12 @@ def test_keys_open_what_they_are_for(tiny_store: Path) -> None:
             headers=headers["lab"],
         )
         client.get_inference_statistics("tiny", headers=headers["audit"])
+        fails("PERMISSION_DENIED", "admin", client.load_model, "tiny", headers=headers["shop"])
+        client.load_model("tiny", headers=headers["audit"])
+        calls = eventually(lambda: [s for s in map(json.loads, server.log) if "of" in s])
+        assert [(s["client"], s["status"], s["of"]) for s in calls] == [
+            ("audit", 200, {"name": "tiny"})
+        ]
 
 
 def test_what_is_under_way_is_answered_when_the_service_stops() -> None:

@@ -37,7 +37,7 @@ BY_STATUS = {
 def problem(error: GSoPError) -> dict[str, Any]:
     """The members of the problem that ``error`` is."""
     # A SetupError's text is for the operator; it names files.
-    detail = "the service is not set up right" if isinstance(error, SetupError) else str(error)
+    detail = "the service is not set up right" if isinstance(error, SetupError) else error.shown
     return Problem(
         title=error.title, status=error.status, detail=detail, code=error.code
     ).model_dump()

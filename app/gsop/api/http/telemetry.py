@@ -20,10 +20,12 @@ from gsop.arena.families import CLIENT_LEFT, OTHER
 from gsop.arena.states import Phase
 from gsop.logs import REQUEST_ID, TRACE_ID
 from gsop.serving.classify import VISIT, CallerLeft
+from gsop.store.catalog import is_name
 
 log = logging.getLogger("gsop.front")
 
 _FREQUENT = frozenset({HEALTHZ, READYZ, METRICS, V2_LIVE, V2_READY})
+METHOD_NOT_ALLOWED = 405
 _SANE_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 
 
@@ -77,11 +79,13 @@ class Telemetry:
                 if trace.is_kept and status != CLIENT_LEFT:
                     _service(scope).exemplars.keep(route, seconds, trace.id)
                 trace.end(_ended(scope, route, status))
-            if changes_something(scope["path"], scope["method"]):
-                # Who may call it has been seen by now, and the names are those of the route.
+            is_call = route != OTHER and status != METHOD_NOT_ALLOWED
+            if is_call and changes_something(scope["path"], scope["method"]):
+                # Who may call it has been seen by now. What is no name of anything is not told.
                 told = {"route": route, "status": status, "client": caller_of(scope).name or None}
                 if status not in (401, 403):
-                    told["of"] = {k: str(v) for k, v in scope.get("path_params", {}).items()}
+                    given = scope.get("path_params", {})
+                    told["of"] = {k: name for k, name in given.items() if is_name(name)}
                 log.info("an operator's call", extra={"members": told})
             if self._log_requests:
                 # The route, not the path: what a client writes there is its own.

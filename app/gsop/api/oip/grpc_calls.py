@@ -43,6 +43,7 @@ from gsop.errors import (
 from gsop.keys import ANYBODY, Caller, KeyScope
 from gsop.logs import REQUEST_ID, TRACE_ID
 from gsop.serving.classify import VISIT
+from gsop.store.catalog import is_name
 
 log = logging.getLogger("gsop.front")
 
@@ -211,6 +212,7 @@ class _Call:
         self._route = grpc_route(name)
         self._request = getattr(pb, f"{name}Request")
         self._is_costly = name == "ModelInfer"
+        self._is_change = name in ("RepositoryModelLoad", "RepositoryModelUnload")
 
     async def run(self, messages: Messages, context: Context) -> Any:
         """Answer it. gRPC waits for coroutine functions alone, and not for objects like them."""
@@ -227,7 +229,7 @@ class _Call:
         if trace is not None:
             own = (*own, ("traceresponse", trace.header))
         context.set_trailing_metadata(own)
-        answer = None
+        answer = message = None
         try:
             caller = self._calls.admit(_text(found.get("authorization")), self._scopes)
             if self._is_costly:
@@ -252,6 +254,8 @@ class _Call:
                 if trace.is_kept and status != CLIENT_LEFT:
                     self._service.exemplars.keep(self._route, seconds, trace.id)
                 trace.end(self._ended(caller, status, code))
+            if self._is_change:
+                self._tell(caller, status, message)
             if self._service.settings.log_requests:
                 self._log(caller, status, seconds)
         return answer
@@ -298,6 +302,14 @@ class _Call:
         except DecodeError as error:
             raise RequestError("the message is none of this call") from error
 
+    def _tell(self, caller: Caller, status: int, message: Any) -> None:
+        """Log who asked for a change, and of what, as over HTTP."""
+        members = {"route": self._route, "status": status, "client": caller.name or None}
+        if message is not None:
+            named = message.model_name
+            members["of"] = {"name": named} if is_name(named) else {}
+        log.info("an operator's call", extra={"members": members})
+
     def _log(self, caller: Caller, status: int, seconds: float) -> None:
         members = {
             "route": self._route,
@@ -329,7 +341,7 @@ def _refuse(context: Context, own: Trailing, error: GSoPError) -> None:
     trailing = [*own, ("code", error.code)]
     if isinstance(error, Unavailable):
         trailing.append(("retry-after", str(error.retry_after)))
-    text = str(error)
+    text = error.shown
     if isinstance(error, SetupError):  # it names the operator's files
         log.error("%s", error)
         text = "the service is not set up right"
