@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import pytest
 
+MUCH = 64 << 20
+
 
 class Bucket(ThreadingHTTPServer):
     """Objects in memory, behind a port of the loopback interface.
@@ -20,6 +22,8 @@ class Bucket(ThreadingHTTPServer):
         objects: by their paths in the bucket.
         asked: how often each method was used on each path.
         torn: transfers that are to break off half-way.
+        endless: whether pieces are to go on for :data:`MUCH` more than is asked for.
+        sent: bytes of those.
         failing: requests that are to be answered 500.
         slow: seconds before each answer.
         on_get: is called with the path before each GET is answered.
@@ -32,7 +36,8 @@ class Bucket(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.asked: Counter[tuple[str, str]] = Counter()
         self.lock = threading.Lock()
-        self.torn = self.failing = 0
+        self.torn = self.failing = self.sent = 0
+        self.endless = False
         self.slow = 0.0
         self.on_get: Callable[[str], None] = lambda path: None
 
@@ -70,11 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         return fails
 
     def _answer(self, status: int, data: bytes = b"", **headers: str) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
+        self._begin(status, {**headers, "Content-Length": str(len(data))})
         if self.command != "HEAD":
             self.wfile.write(data)
 
@@ -112,19 +113,32 @@ class _Handler(BaseHTTPRequestHandler):
             return
         start, end = int(found[1]), min(int(found[2]) + 1, len(data))
         headers["Content_Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+        if self.bucket.endless:
+            self._go_on(headers)
+            return
         with self.bucket.lock:
             tears = self.bucket.torn > 0
             self.bucket.torn -= tears
         if not tears:
             self._answer(206, data[start:end], **headers)
             return
-        self.send_response(206)
-        for key, value in {**headers, "Content-Length": str(end - start)}.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.end_headers()
+        self._begin(206, {**headers, "Content-Length": str(end - start)})
         self.wfile.write(data[start : (start + end) // 2])
         self.wfile.flush()
         self.close_connection = True
+
+    def _go_on(self, headers: dict[str, str]) -> None:
+        self._begin(206, {**headers, "Content-Length": str(MUCH)})
+        part = b"x" * (1 << 16)
+        for _ in range(MUCH // len(part)):
+            self.wfile.write(part)
+            self.bucket.sent += len(part)
+
+    def _begin(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key.replace("_", "-"), value)
+        self.end_headers()
 
     def do_HEAD(self) -> None:
         self.do_GET()

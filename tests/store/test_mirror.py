@@ -15,7 +15,7 @@ from gsop.store.mirror import Mirror
 from gsop.store.push import push
 from gsop.store.remote import Remote
 from gsop.store.store import verify
-from tests.store.bucket import Bucket, served_bucket
+from tests.store.bucket import MUCH, Bucket, served_bucket
 from tests.store.conftest import Publish
 
 ADDRESS = "s3://models/shop"
@@ -180,6 +180,16 @@ def test_an_object_that_changes_all_the_time_is_given_up(
     bucket.on_get = change
     with pytest.raises(StoreUnreachable, match="changes while it is fetched"):
         copy_in(tmp_path).fetch("tiny", "1")
+
+
+def test_more_than_was_asked_for_is_cut_off(bucket: Bucket, pushed: Path, tmp_path: Path) -> None:
+    bucket.endless = True
+    with pytest.raises(StoreUnreachable, match="more bytes come"):
+        Remote(ADDRESS).read(f"tiny/1/{WEIGHTS_FILE}", 0, 100)
+    assert bucket.sent < MUCH
+    with pytest.raises(StoreUnreachable):
+        copy_in(tmp_path).fetch("tiny", "1")
+    assert not (tmp_path / "tiny").exists()
 
 
 def test_weights_of_another_version_are_refused(

@@ -27,6 +27,9 @@ REQUEST_SECONDS = 60
 """The most that one request may take. A piece of :data:`gsop.store.mirror.PIECE` in this time is a
 line of 140 kB/s: a slower one does not bring any model."""
 
+PART = 1 << 16
+"""Bytes of an answer that are looked at together, or as many as come at once."""
+
 PIN = re.compile(r"sha256=([0-9a-f]{64})")
 
 
@@ -107,7 +110,7 @@ class Remote:
                 got = self._get(path, {})
                 if got.meta["size"] > most:
                     raise StoreError(f"{self.where}/{path} has more than {most} bytes")
-                return bytes(got.bytes())
+                return _content(got, most)
         except Absent:
             raise StoreError(
                 f"{self.where} has no {path}: publish to it with `gsop models push`"
@@ -123,7 +126,7 @@ class Remote:
             etag: that the object must have.
 
         Raises:
-            StoreUnreachable: if they do not come, or others do.
+            StoreUnreachable: if they do not come, or others do, or more.
             Absent: if there is no such object.
             Changed: if the object has another ``etag``.
         """
@@ -139,7 +142,7 @@ class Remote:
                     f"{self.where}/{path}: asked for bytes {start} to {end}, it sends "
                     f"{got.range[0]} to {got.range[1]}"
                 )
-            data = bytes(got.bytes())
+            data = _content(got, end - start)
         if len(data) != end - start:
             raise StoreUnreachable(f"{self.where}/{path}: the transfer broke off")
         return Piece(data, got.meta["e_tag"])
@@ -239,6 +242,20 @@ def _open(address: str, *, is_pinned: bool) -> "ObjectStore":
         raise ConfigError(
             f"GSOP_REMOTE_STORE: {address} cannot be used: {_first_line(error)}"
         ) from error
+
+
+def _content(got: Any, most: int) -> bytes:
+    """What comes, whatever the head of the answer has told of its length.
+
+    Raises:
+        ValueError: if it is more than ``most`` bytes.
+    """
+    content = bytearray()
+    for part in got.stream(min_chunk_size=PART):
+        content += part
+        if len(content) > most:
+            raise ValueError("more bytes come than it told of")
+    return bytes(content)
 
 
 def _is_here(host: str) -> bool:
