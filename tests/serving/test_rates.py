@@ -120,6 +120,21 @@ def test_a_keys_rate_counts_for_all_instances(
             instance.memory.close()
 
 
+@pytest.mark.parametrize("poison", ["inf", "nan", "-1e9", "many"])
+def test_what_is_no_count_counts_as_none(store: Store, poison: str) -> None:
+    instance = Instance(store.url)
+    try:
+        assert instance.let_through(1) == 1
+        instance.rates.exchange(1_000_000.0)
+        (digest,) = instance.store.hkeys("gsop:asked:1000000")
+        instance.store.hset("gsop:asked:1000000", digest, poison)
+        instance.rates.exchange(1_000_001.0)
+        assert instance.memory.view("key_parts").max() == pytest.approx(RATE)
+    finally:
+        instance.store.close()
+        instance.memory.close()
+
+
 def test_it_wants_a_rate_and_a_store() -> None:
     with pytest.raises(Exception, match="GSOP_RATE_SHARED without GSOP_SHARED_URL"):
         Settings.load(rate_shared=True, rate_per_key=5)

@@ -144,7 +144,12 @@ class GateQuestions:
         model = self._generations.present.engines.find(name, version)
         if model is None or version_of(model.manifest) != found.version:
             raise UnknownPrediction(f"the prediction is of {name}/{version}, not loaded here")
-        values = np.frombuffer(base64.b64decode(found.values), np.float32)
+        content = base64.b64decode(found.values)
+        if len(content) != 4 * model.manifest.answer.width:  # whoever wrote it is no instance
+            raise UnknownPrediction(_why_unknown(id_, settings))
+        values = np.frombuffer(content, np.float32)
+        if not np.isfinite(values).all():
+            raise UnknownPrediction(_why_unknown(id_, settings))
         return model, Record(id_, found.time, found.top_k, values)
 
     async def _ask_of(self, model: LoadedModel, query_of: Callable[[int], Query]) -> list[Reply]:

@@ -98,13 +98,22 @@ class Rates:
         answers = pipe.execute()[-WINDOWS:] if digests else []
         parts = np.zeros_like(counts)
         for place, number in enumerate(numbers.tolist()):
-            total = sum(float(answer[place] or 0) for answer in answers) / WINDOWS
+            total = sum(_count(answer[place]) for answer in answers) / WINDOWS
             parts[number] = part(self._rate, own[number], max(0.0, total - own[number]))
         self._parts[:] = parts
 
     def stand_alone(self) -> None:
         """Each key has the whole rate here."""
         self._parts[:] = 0
+
+
+def _count(text: bytes | None) -> float:
+    """How often a key was asked for; of what is no such number, never."""
+    try:
+        count = float(text or 0)
+    except ValueError:
+        return 0.0
+    return count if math.isfinite(count) and count > 0 else 0.0
 
 
 def _name(second: int) -> str:

@@ -17,12 +17,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gsop.arena.messages import ask_blocking
 from gsop.errors import ConfigError
@@ -45,6 +45,13 @@ LOOK_SECONDS = 1.0
 MOST_RECORDS, MOST_BYTES = 500, 1 << 22
 """Of a version, an engine and a look; the bytes as engines tell them, eight a value. Of more the
 newest: nobody waits for the store."""
+
+MOST_RECORD, MOST_TOLD, MOST_RECENT = 1 << 23, 1 << 25, 1000
+"""Bytes of a record, and of what an instance tells of a version, and predictions in that: whoever
+can write to the store can write anything, and more is nothing that an instance wrote."""
+
+MOST_STRANGE = 100
+"""So many things in the store that nobody should have written are complained about."""
 
 ENGINE_SECONDS = 2.0
 STORE_SECONDS = 1.0
@@ -81,6 +88,10 @@ class Others(BaseModel):
         return sharing.others(self.version)
 
 
+Moment = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+"""Unix time, of years that have four digits."""
+
+
 class Found(BaseModel):
     """Another instance's prediction.
 
@@ -90,11 +101,20 @@ class Found(BaseModel):
         reached: whether the store answered.
     """
 
-    version: str = ""
-    time: float = 0.0
-    top_k: int = 0
+    version: Annotated[str, Field(pattern="^([^/]+/[^/]+/[^/]+)?$")] = ""
+    time: Moment = 0.0
+    top_k: Annotated[int, Field(ge=0)] = 0
     values: str = ""
     reached: bool = True
+
+
+class _Seen(BaseModel):
+    """One of the newest predictions that another instance tells of."""
+
+    id: Annotated[str, Field(max_length=64)]
+    time: Moment
+    class_id: Annotated[int, Field(ge=0)]
+    probability: Annotated[float, Field(allow_inf_nan=False)]
 
 
 class OthersSeen(BaseModel):
@@ -113,6 +133,15 @@ class OthersSeen(BaseModel):
     since: float = 0.0
     sums: str = ""
     recent: list[dict[str, Any]] = []
+
+
+class _Head(BaseModel):
+    """What one instance has told of one version, but for the sums."""
+
+    samples: Annotated[int, Field(ge=0, lt=1 << 53)]
+    since: Moment
+    recent: Annotated[list[_Seen], Field(max_length=MOST_RECENT)]
+    told: Moment
 
 
 @dataclass
@@ -135,13 +164,25 @@ class _Told:
         return orjson.dumps(meta) + b"\n" + self.sums.astype(np.float64).tobytes()
 
     @classmethod
-    def read(cls, data: bytes, oldest: float) -> "_Told | None":
-        """What was packed after ``oldest``, in Unix time."""
-        head, _, tail = data.partition(b"\n")
-        meta = orjson.loads(head)
-        if meta.pop("told") < oldest:
+    def read(cls, data: bytes, manifest: Manifest, oldest: float) -> "_Told | None":
+        """What was packed after ``oldest``, in Unix time.
+
+        Raises:
+            ValueError: if it is not what an instance tells of that version.
+        """
+        if len(data) > MOST_TOLD:
+            raise ValueError("it is too long")
+        line, _, tail = data.partition(b"\n")
+        head = _Head.model_validate_json(line)
+        if head.told < oldest:
             return None
-        return cls(sums=np.frombuffer(tail, np.float64).reshape(4, -1), **meta)
+        sums = np.frombuffer(tail, np.float64).reshape(4, manifest.answer.gate_size)
+        if head.samples and not np.isfinite(sums).all():
+            raise ValueError("a sum is no number")
+        if any(seen.class_id >= len(manifest.labels) for seen in head.recent):
+            raise ValueError("there is no such class")
+        recent = [seen.model_dump() for seen in head.recent]
+        return cls(head.samples, head.since, recent, sums)
 
 
 class Sharing:
@@ -167,6 +208,7 @@ class Sharing:
         self._after: dict[tuple[str, int], int] = {}
         self._others: dict[str, OthersSeen] = {}
         self._reached = True
+        self._strange: set[str] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sharing", daemon=True)
 
@@ -185,18 +227,23 @@ class Sharing:
         if not self._reached:
             return Found(reached=False)
         try:
-            data = self._store.get(f"gsop:record:{id_}")
+            data = self._store.getrange(f"gsop:record:{id_}", 0, MOST_RECORD - 1)
         except _errors() as error:
             log.warning("the shared store does not answer: %s", error)
             return Found(reached=False)
-        if not isinstance(data, bytes):
+        if not isinstance(data, bytes) or not data:
             return Found()
         head, _, values = data.partition(b"\n")
-        meta = orjson.loads(head)
-        owner = meta.pop("owner")
+        try:
+            meta = orjson.loads(head)
+            owner = meta.pop("owner")
+            found = Found(values=base64.b64encode(values).decode(), **meta)
+        except (ValueError, TypeError, AttributeError, KeyError):  # of none of ours
+            self._complain("a prediction")
+            return Found()
         if caller is not None and owner != self._supervisor.keeper.digest(caller):
             return Found()
-        return Found(values=base64.b64encode(values).decode(), **meta)
+        return found
 
     def others(self, version: str) -> OthersSeen:
         """What is at hand of other instances' statistics of ``name/version/sha256``."""
@@ -242,7 +289,7 @@ class Sharing:
                     told.since = min(told.since, meta["since"])
                     told.recent += meta["recent"]
             told.samples = total.samples
-            self._exchange(version, told)
+            self._exchange(manifest, told)
 
     def _share_records(
         self, address: str, index: int, manifest: Manifest, key: tuple[str, int]
@@ -265,8 +312,9 @@ class Sharing:
         pipe.execute()
         self._after[key] = after  # what the store did not take is offered again
 
-    def _exchange(self, version: str, told: _Told) -> None:
+    def _exchange(self, manifest: Manifest, told: _Told) -> None:
         """Tell what this instance has counted, and hear what others have."""
+        version = version_of(manifest)
         name = f"gsop:statistics:{version}"
         pipe = self._store.pipeline(transaction=False)
         pipe.hset(name, self._mark, told.pack())
@@ -276,12 +324,16 @@ class Sharing:
         seen = OthersSeen(since=time.time())
         total = GateStatistics.empty(told.sums.shape[1])
         for mark, data in fields.items():
-            other = _Told.read(data, time.time() - self._seconds)
             if mark == self._mark.encode():
+                continue
+            try:
+                other = _Told.read(data, manifest, time.time() - self._seconds)
+            except ValueError:  # of another release, or of nobody who should write there
+                self._complain(f"{name!r}, field {mark[:64]!r}")
                 continue
             if other is None:
                 self._store.hdel(name, mark)
-            elif other.sums.shape == total.sums.shape:
+            else:
                 seen.instances += 1
                 seen.since = min(seen.since, other.since)
                 seen.recent += other.recent
@@ -289,6 +341,16 @@ class Sharing:
         seen.samples = total.samples
         seen.sums = base64.b64encode(total.sums.tobytes()).decode() if total.samples else ""
         self._others = {**self._others, version: seen}
+
+    def _complain(self, what: str) -> None:
+        """Say once that something there is not what an instance writes."""
+        if what not in self._strange and len(self._strange) < MOST_STRANGE:
+            self._strange.add(what)
+            log.warning(
+                "%s in the shared store is nothing that an instance of this release writes: it is "
+                "passed over; look at who else writes there",
+                what,
+            )
 
 
 def version_of(manifest: Manifest) -> str:

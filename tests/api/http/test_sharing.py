@@ -1,9 +1,12 @@
 """Two instances and what they share, which may be away."""
 
+import json
 import shutil
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -142,6 +145,51 @@ def test_a_record_stays_its_keys_also_of_one_that_came_later(
         eventually(partial(found, other, id_, name))
         assert found(other, id_, "audit")
         assert not found(other, id_, "rival")
+
+
+def told(**members: object) -> bytes:
+    """What an instance could tell of one prediction, and of sums of another network."""
+    head = {"samples": 1, "since": 1.0, "recent": [], "told": time.time()} | members
+    return json.dumps(head).encode() + b"\n" + bytes(32)
+
+
+def test_what_nobody_should_have_written_is_passed_over(
+    servers: tuple[Server, Server], store: Store
+) -> None:
+    one, _ = servers
+    before = samples(one)
+    with Redis.from_url(store.url) as there:
+        (name,) = there.keys("gsop:statistics:*")
+        version = name.decode().removeprefix("gsop:statistics:")
+        bad = {
+            "text": b"no JSON",
+            "list": b"[]\n",
+            "shape": told(),
+            "count": told(samples="many"),
+            "recent": told(recent=[{"class_id": 10**9}]),
+            "moment": told(since=1e300),
+        }
+        there.hset(name, mapping=cast("Any", bad))
+        head = {"version": version, "time": 1.0, "top_k": 1, "owner": ""}
+        records = {
+            "abcdef.text": b"no JSON",
+            "abcdef.list": b"[]\n",
+            "abcdef.version": json.dumps(head | {"version": "tiny"}).encode() + b"\n",
+            "abcdef.moment": json.dumps(head | {"time": 1e300}).encode() + b"\n",
+            "abcdef.values": json.dumps(head).encode() + b"\n123",
+        }
+        for id_, data in records.items():
+            there.set(f"gsop:record:{id_}", data)
+        made = [predict(server, "audit") for server in servers]
+        eventually(partial(have_samples, servers, before + len(made)))
+        assert one.http.get("/attention").json()["instances"] == 2
+        for id_ in records:
+            assert one.http.get(f"/attention/{id_}").status_code == 404
+        assert eventually(partial(found, one, made[1]))
+        there.hdel(name, *bad)
+    complaints = [line for line in one.log if "is nothing that an instance" in line]
+    assert len(complaints) == len(bad) + 1
+    assert not any("defect" in line for line in one.log)
 
 
 def test_without_the_store_each_goes_on_alone(servers: tuple[Server, Server], store: Store) -> None:
