@@ -21,6 +21,7 @@ class Span(NamedTuple):
     attributes: dict[str, Any]
     failed: bool
     service: str
+    state: str
 
     @property
     def milliseconds(self) -> float:
@@ -90,6 +91,7 @@ def _parse(body: bytes) -> list[Span]:
                 for a in resource.resource.attributes
                 if a.key == "service.name"
             ),
+            state=span.trace_state,
         )
         for resource in request.resource_spans
         for scope in resource.scope_spans

@@ -177,10 +177,8 @@ def _parent(header: Lookup) -> Context:
     parent = header("traceparent")
     if parent is None:
         return Context()
-    carrier = {"traceparent": parent}
-    if state := header("tracestate"):
-        carrier["tracestate"] = state
-    return _PROPAGATOR.extract(carrier, Context())
+    # Not ``tracestate``: nobody is asked onwards who would read it, and spans would hold it.
+    return _PROPAGATOR.extract({"traceparent": parent}, Context())
 
 
 class _Exporter(SpanExporter):

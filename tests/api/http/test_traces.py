@@ -219,7 +219,12 @@ def test_spans_hold_nothing_that_a_client_wrote(server: Server, collector: Colle
     trace = f"{55:032x}"
     server.http.get(
         f"/attention/{SECRET}?model={SECRET}",
-        headers={"traceparent": f"00-{trace}-{PARENT}-01", "User-Agent": SECRET},
+        headers={
+            "traceparent": f"00-{trace}-{PARENT}-01",
+            "tracestate": f"vendor={SECRET}",
+            "baggage": f"key={SECRET}",
+            "User-Agent": SECRET,
+        },
     )
     spans = spans_of(collector, trace, {"GET /attention/{id}"})
     assert SECRET not in repr(spans)
