@@ -6,7 +6,7 @@ The one module of the store that imports torch; :mod:`gsop.store.catalog` lists 
 import hashlib
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gsop.errors import StoreError
 from gsop.gates.reference import Reference
@@ -58,6 +59,29 @@ def load(folder: Path) -> tuple[Manifest, GSoPResNet]:
     return manifest, model.eval()
 
 
+class _Unfilled(TorchFunctionMode):
+    """Networks are made without their first numbers.
+
+    On the meta device these are nothing, but torch imports its reference implementations for them,
+    which takes a second.
+    """
+
+    FILLS = frozenset({"normal_", "uniform_", "fill_", "zero_"})
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Leave a tensor as it is that a function of :data:`FILLS` is to fill."""
+        named = kwargs or {}
+        if func.__name__ in self.FILLS:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
+
+
 def _shapes_of(manifest: Manifest, path: Path) -> dict[str, Tensor]:
     """The network's tensors without their numbers.
 
@@ -65,7 +89,7 @@ def _shapes_of(manifest: Manifest, path: Path) -> dict[str, Tensor]:
     once weights of that size are there.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             return GSoPResNet(manifest.config).state_dict()
     except RuntimeError as error:
         raise StoreError(
