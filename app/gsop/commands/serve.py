@@ -16,7 +16,7 @@ from gsop.cpus import describe_cpus
 from gsop.errors import ConfigError, SetupError
 from gsop.logs import configure
 from gsop.processes.cage import hide
-from gsop.processes.listener import QUEUED, probe_idle
+from gsop.processes.listener import probe_idle
 from gsop.serving.operator import Operator, Start
 from gsop.serving.supervisor import Supervisor
 from gsop.settings import Settings
@@ -88,7 +88,7 @@ def _listen(settings: Settings) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe_idle(listener)
             listener.bind(address)
-            listener.listen(QUEUED)
+            listener.listen(2048)
         except OSError:
             listener.close()
             raise

@@ -11,9 +11,6 @@ import struct
 import sys
 import time
 
-QUEUED = 2048
-"""Connections that may wait to be accepted; the kernel's `net.core.somaxconn` may allow fewer."""
-
 WAIT_SECONDS = 1.0
 """How long the fronts may take to accept who is there; a client's second try comes after 1 s."""
 

@@ -21,7 +21,6 @@ from gsop.errors import SetupError
 from gsop.logs import configure
 from gsop.processes.cage import cage_front
 from gsop.processes.lifeline import leave_with_supervisor
-from gsop.processes.listener import QUEUED
 from gsop.processes.nursery import Birth, Line, Report
 from gsop.processes.scheduling import let_work_gather
 from gsop.serving.generation import Arenas
@@ -33,10 +32,6 @@ log = logging.getLogger("gsop.front")
 OTHER_DESCRIPTORS = 128
 """Files that a front has open beside its connections: engines, decoders (three each, and as many of
 the generation before while there are two), models' manifests."""
-
-ACCEPTED_AT_ONCE = 16
-"""Connections, before who is connected has its turn again: a thousand that come together would else
-make everybody wait until all are let in."""
 
 NAMES_PORT = 53
 """Of name servers, which a front asks where the collector of traces is."""
@@ -79,7 +74,6 @@ def main(
             log_config=None,
             log_level=logging.WARNING,
             access_log=False,
-            backlog=ACCEPTED_AT_ONCE,
             server_header=False,
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
@@ -100,7 +94,7 @@ def main(
     let_work_gather()
     gc.freeze()  # what the imports made lives as long as the process: collections pass it over
     server = _Server(config, handshake_seconds=settings.head_seconds)
-    server.run(sockets=[_Listener(fileno=listener_fd)])
+    server.run(sockets=[socket.socket(fileno=listener_fd)])
     if not server.started:
         sys.exit(1)
 
@@ -119,17 +113,6 @@ class DecoderLine:
         """The supervisor hands a new line."""
         old, self._line = self._line, Line(socket.socket(fileno=descriptor))
         old.close()
-
-
-class _Listener(socket.socket):
-    """The listening socket, whose queue keeps its length.
-
-    asyncio knows one number for that and for how many it accepts in one go.
-    """
-
-    def listen(self, backlog: int = QUEUED, /) -> None:
-        """Listen, with the queue of all fronts."""
-        super().listen(max(backlog, QUEUED))
 
 
 class _Server(uvicorn.Server):
