@@ -1,3 +1,4 @@
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     for protocol in ("http", "https"):
         monkeypatch.setenv(f"{protocol}_proxy", NO_NETWORK)
+    # Who asks first has these proxies kept for the whole process.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
