@@ -102,6 +102,12 @@ def test_held_gates_are_answered_with(store: Path, files: list[Path]) -> None:
     gates = opened.gates(files[0])
     assert {float(gate.mean()) for name, gate in gates.items() if "layer4" in name} == {1.0}
     assert gates["layer1.1.channel"].min() == gates["layer1.1.channel"].max() == 0.25
+    with torch.inference_mode():
+        held = opened(torch.zeros(2, 3, 32, 32)).gates["layer1.1.channel"]
+        usual = model(torch.zeros(2, 3, 32, 32)).gates["layer1.1.channel"]
+    assert held.shape == usual.shape
+    assert held.unique().tolist() == [0.25]
+    assert not torch.equal(held, usual)
     assert opened.covariances(files[0])["layer2.1.channel"].shape[0] == 1
     np.testing.assert_array_equal(model.predict(files[0])[0].probabilities, first.probabilities)
 

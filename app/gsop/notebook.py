@@ -22,7 +22,7 @@ from PIL import Image
 from gsop import html
 from gsop.errors import ConfigError
 from gsop.images import InputSpec, Pixels, centred, decode
-from gsop.model.resnet import GSoPResNet
+from gsop.model.resnet import GSoPOutput, GSoPResNet
 from gsop.store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -176,6 +176,17 @@ class Model(GSoPResNet):
         """One text a class."""
         return self.manifest.labels
 
+    def forward(
+        self, images: torch.Tensor, given: Mapping[str, torch.Tensor] | None = None
+    ) -> GSoPOutput:
+        """As :meth:`gsop.model.resnet.GSoPResNet.forward`, with the gates that are held.
+
+        Args:
+            images: (N, 3, height, width), normalised.
+            given: gates instead of all that are held, by name, each (N, …).
+        """
+        return super().forward(images, self._given_for(images) if given is None else given)
+
     @torch.inference_mode()
     def predict(self, images: OneImage | Iterable[OneImage]) -> Predictions:
         """Answer images as the service would: prepared and scaled as the manifest says.
@@ -191,7 +202,7 @@ class Model(GSoPResNet):
         parts = [np.zeros((0, len(self.labels)), np.float32)]
         gates: dict[str, list[Values]] = {gate.name: [] for gate in self.manifest.answer.gates}
         for some, batch in self._batches(images):
-            output = self(batch, self._given_for(batch))
+            output = self(batch)
             logits = output.logits.float() / self.manifest.temperature
             parts.append(logits.softmax(dim=1).cpu().numpy())
             for name, values in gates.items():

@@ -161,6 +161,8 @@ def test_the_command_tells_the_best(
     file, out = tmp_path / "tiny.json", tmp_path / "search"
     file.write_text(tiny.model_dump_json(), encoding="utf-8")
     command = ["search", "--recipe", str(file), "--device", "cpu", "--quiet", "--output", str(out)]
+    assert main([*command, "--trials", "0", "--vary", "optimizer.kind=adamw,sgd"]) == 1
+    assert "none of 0 trials came to its end" in capsys.readouterr().err
     assert main([*command, "--trials", "2", "--vary", "optimizer.kind=adamw,sgd"]) == 0
     told = capsys.readouterr().out
     assert "the best of 2 is" in told

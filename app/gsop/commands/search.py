@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gsop.commands.train import RUNS, initial_of, resolve
+from gsop.errors import ConfigError
 from gsop.settings import Settings
 from gsop.train.checkpoint import write_whole
 from gsop.train.loop import Stopped
@@ -71,6 +72,11 @@ def run(
         print(f"{name}: stopped within a trial; the same command goes on with it")
         return 128 + stopped.signal
     write_whole(folder / "search.csv", as_csv(found, list(space)).encode())
+    if not found or found[0].state != "complete":
+        raise ConfigError(
+            f"none of {len(found)} trials came to its end: --vary lower learning rates, or ask for "
+            "more --trials"
+        )
     for one in found[:SHOWN]:
         print(_told(one))
     print(

@@ -261,7 +261,7 @@ def _pruner(pruning: Pruning) -> "BasePruner":
 
 
 def _as_found(trial: "FrozenTrial") -> Found:
-    seen = [*trial.intermediate_values.values(), *([trial.value] if trial.value else [])]
+    seen = [*trial.intermediate_values.values(), *([] if trial.value is None else [trial.value])]
     return Found(
         number=trial.number,
         state=trial.state.name.lower(),
