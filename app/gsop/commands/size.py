@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gsop.commands.sizing import Figures, Need, Sizing
 from gsop.errors import ConfigError
+from gsop.paths import check_file
 from gsop.settings import Settings
 
 MOST_SHARE = 0.8
@@ -60,6 +61,8 @@ def size(
         if output is not None:
             raise ConfigError("--output keeps what --measure finds; --figures measures nothing")
     else:
+        if output is not None:
+            check_file(output)
         from gsop.commands.measuring import measure  # it needs torch, or what else computes
 
         assert image is not None  # noqa: S101  # as one of the two is there

@@ -11,6 +11,7 @@ from gsop.commands.models.init import TORCHVISION, on_backbone
 from gsop.environment import torchrun_layout
 from gsop.errors import ConfigError
 from gsop.model.resnet import GSoPResNet
+from gsop.paths import check_folder
 from gsop.settings import Settings
 from gsop.train.fitting import assigned, fit_batch, fit_schedule
 from gsop.train.loop import Stopped, train
@@ -149,8 +150,10 @@ def find_rate(recipe: Recipe, folder: Path | None, *, device: str) -> int:
     Raises:
         ConfigError: as :func:`gsop.train.range_test.range_test` does.
     """
+    folder = folder or _next_folder(f"{recipe.name}-lr")
+    check_folder(folder)
     found = range_test(recipe, initial=initial_of(recipe), device=device)
-    picture = write_range_test(found, folder or _next_folder(f"{recipe.name}-lr"))
+    picture = write_range_test(found, folder)
     print(
         f"suggested learning rate: {found.suggestion:.1e} (the recipe's is "
         f"{recipe.optimizer.learning_rate:.1e})\n"
