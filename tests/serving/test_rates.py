@@ -120,7 +120,7 @@ def test_a_keys_rate_counts_for_all_instances(
             instance.memory.close()
 
 
-@pytest.mark.parametrize("poison", ["inf", "nan", "-1e9", "many"])
+@pytest.mark.parametrize("poison", ["inf", "nan", "-1e9", "1e308", "1e200", "many"])
 def test_what_is_no_count_counts_as_none(store: Store, poison: str) -> None:
     instance = Instance(store.url)
     try:

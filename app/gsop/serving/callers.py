@@ -13,6 +13,9 @@ from gsop.serving.keyring import Keyring
 BURST_SECONDS = 2.0
 """What a key has not used of its rate, it may use later: of so many seconds at most."""
 
+MOST_WAIT_SECONDS = 3600
+"""Who is refused is told to come again by then, however small the key's part is here."""
+
 
 class _Ring(NamedTuple):
     """The keys, and in the same order who has them."""
@@ -73,7 +76,7 @@ class Callers:
             self._tokens[number] = tokens, now
             raise RateLimited(
                 "the key's rate is used up; send fewer requests a second",
-                retry_after=max(1, round((1 - tokens) / rate)),
+                retry_after=max(1, min(MOST_WAIT_SECONDS, round((1 - tokens) / rate))),
             )
         self._tokens[number] = tokens - 1, now
 

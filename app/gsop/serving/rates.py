@@ -35,6 +35,10 @@ KEPT_SECONDS = 30
 """How long the store keeps a second; clocks of instances may differ by less."""
 
 
+MOST_ASKED = 1e9
+"""Requests of a key in a second; no instances count more, so a higher number was not theirs."""
+
+
 def part(rate: float, own: float, others: float) -> float:
     """Requests a second that one instance may let through, of the key's ``rate``.
 
@@ -113,7 +117,7 @@ def _count(text: bytes | None) -> float:
         count = float(text or 0)
     except ValueError:
         return 0.0
-    return count if math.isfinite(count) and count > 0 else 0.0
+    return count if 0 < count <= MOST_ASKED else 0.0
 
 
 def _name(second: int) -> str:

@@ -164,8 +164,8 @@ class _Told:
         return orjson.dumps(meta) + b"\n" + self.sums.astype(np.float64).tobytes()
 
     @classmethod
-    def read(cls, data: bytes, manifest: Manifest, oldest: float) -> "_Told | None":
-        """What was packed after ``oldest``, in Unix time.
+    def read(cls, data: bytes, manifest: Manifest, seconds: float) -> "_Told | None":
+        """What was packed no longer ago than ``seconds``; ``None``: it was, but earlier.
 
         Raises:
             ValueError: if it is not what an instance tells of that version.
@@ -174,8 +174,11 @@ class _Told:
             raise ValueError("it is too long")
         line, _, tail = data.partition(b"\n")
         head = _Head.model_validate_json(line)
-        if head.told < oldest:
+        age = time.time() - head.told
+        if age > seconds:
             return None
+        if age < -seconds:
+            raise ValueError("it is of the future")
         sums = np.frombuffer(tail, np.float64).reshape(4, manifest.answer.gate_size)
         if head.samples and not np.isfinite(sums).all():
             raise ValueError("a sum is no number")
@@ -327,7 +330,7 @@ class Sharing:
             if mark == self._mark.encode():
                 continue
             try:
-                other = _Told.read(data, manifest, time.time() - self._seconds)
+                other = _Told.read(data, manifest, self._seconds)
             except ValueError:  # of another release, or of nobody who should write there
                 self._complain(f"{name!r}, field {mark[:64]!r}")
                 continue

@@ -168,6 +168,7 @@ def test_what_nobody_should_have_written_is_passed_over(
             "count": told(samples="many"),
             "recent": told(recent=[{"class_id": 10**9}]),
             "moment": told(since=1e300),
+            "future": told(told=time.time() + 10**6),
         }
         there.hset(name, mapping=cast("Any", bad))
         head = {"version": version, "time": 1.0, "top_k": 1, "owner": ""}
