@@ -143,7 +143,8 @@ def test_an_unknown_field_of_the_configuration_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "told"), [(10**6, "has shape"), (10**15, "no memory could hold")]
+    ("width", "told"),
+    [(10**6, "has shape"), (10**15, "no memory could hold"), (2**70, "no memory could hold")],
 )
 def test_a_network_is_no_larger_than_its_weights(folder: Path, width: int, told: str) -> None:
     config = json.loads((folder / MANIFEST_FILE).read_text())["config"]

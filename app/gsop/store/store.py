@@ -91,7 +91,7 @@ def _shapes_of(manifest: Manifest, path: Path) -> dict[str, Tensor]:
     try:
         with torch.device("meta"), _Unfilled():
             return GSoPResNet(manifest.config).state_dict()
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # TypeError: of a number over 64 bits
         raise StoreError(
             f"{path.with_name(MANIFEST_FILE)} tells of a network that no memory could hold: "
             "correct 'config', or publish the version again"
