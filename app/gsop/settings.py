@@ -278,8 +278,8 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         1024,
         ge=1,
-        description="Connections of a front; of more, the one that has been idle longest is "
-        "closed.",
+        description="Connections of a front; of more, one of the client with most is closed, "
+        "idle ones first.",
     )
     keep_alive_seconds: int = Field(
         3660,
